@@ -1,0 +1,1 @@
+"""The networks, key-compatible with the public checkpoints."""

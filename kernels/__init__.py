@@ -1,0 +1,1 @@
+"""Pixel work that no graph holds: crop, warp, blend, paste. Each has a numpy reference."""

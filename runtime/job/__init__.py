@@ -1,0 +1,1 @@
+"""The dub job: prepare, synthesise, assemble; resumable segment by segment."""

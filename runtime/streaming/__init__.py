@@ -1,0 +1,1 @@
+"""Devices, slots and the double-buffered streamer."""
