@@ -81,6 +81,7 @@ class NetworkSpec:
         inputs, outputs: tensors in graph order.
         max_batch: the largest batch engines are built for.
         tolerances: per output name, for float32 exports.
+        checkpoint: file name of the public checkpoint.
         gmacs: 1e9 multiply-accumulates per item, as exported (dead branches dropped).
         licence: licence of the public checkpoint, for `dubstream doctor`.
     """
@@ -92,6 +93,7 @@ class NetworkSpec:
     max_batch: int
     tolerances: dict[str, Tolerance]
     gmacs: float
+    checkpoint: str
     licence: str
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ DNET = NetworkSpec(
     max_batch=16,
     tolerances={"edited": _FP32_DNET, "warped": _FP32_DNET, "flow": _FP32_DNET},
     gmacs=50.7,
+    checkpoint="DNet.pt",
     licence="Apache-2.0 repository; trained on VoxCeleb",
 )
 
@@ -57,6 +58,7 @@ LNET = NetworkSpec(
     max_batch=16,
     tolerances={"lips": _FP32},
     gmacs=28.1,
+    checkpoint="LNet.pth",
     licence="Apache-2.0 repository; trained on LRS2",
 )
 
@@ -75,6 +77,7 @@ ENET = NetworkSpec(
     max_batch=16,
     tolerances={"enhanced": _FP32},
     gmacs=175.7,
+    checkpoint="ENet.pth",
     licence="Apache-2.0 repository; trained on LRS2 enhanced with GPEN (non-commercial)",
 )
 
@@ -95,6 +98,7 @@ RECON = NetworkSpec(
     max_batch=32,
     tolerances={"coeffs": _FP32},
     gmacs=4.1,
+    checkpoint="face3d_pretrain_epoch_20.pth",
     licence="BFM09 derived; see the model's own terms",
 )
 
