@@ -8,7 +8,6 @@ import importlib.util
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,12 +104,10 @@ def _problems(diagnosis: Diagnosis) -> list[str]:
     if has_cpu and has_gpu:
         problems.append(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
-            "pip uninstall onnxruntime onnxruntime-gpu, then pip install one of dubstream[cpu], dubstream[gpu]"
+            "pip uninstall onnxruntime onnxruntime-gpu, then install one of dubstream[cpu], dubstream[gpu]"
         )
     if not has_cpu and not has_gpu:
         problems.append('no ONNX Runtime: pip install "dubstream[cpu]" (or "dubstream[gpu]" on a GPU server)')
     if diagnosis.versions["torch"] is None:
         problems.append('no torch: artifacts cannot be exported here; pip install "dubstream[export]"')
-    if sys.version_info < (3, 11):
-        problems.append(f"Python {diagnosis.versions['python']}, expected 3.11 or newer")
     return problems
