@@ -1,0 +1,71 @@
+"""The join of video frames and audio length, in every mode, at the awkward lengths."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from dubstream.engines.errors import MediaError, UsageError
+from dubstream.runtime.job.timeline import AudioMode, parse_audio_mode, plan_timeline
+
+RATE = Fraction(25)
+PLAN = np.array([0, 1, 1, 4, 5])
+
+
+def _sources(seconds: Fraction, mode: AudioMode, plan: np.ndarray = PLAN) -> list[int]:
+    return plan_timeline(plan, RATE, seconds, mode).sources.tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (AudioMode.CUT, [0, 1, 1, 4, 5]),
+        (AudioMode.LOOP, [0, 1, 1, 4, 5, 0, 1, 1, 4, 5, 0]),
+        (AudioMode.BOUNCE, [0, 1, 1, 4, 5, 4, 1, 1, 0, 1, 1]),
+        (AudioMode.FREEZE, [0, 1, 1, 4, 5, 5, 5, 5, 5, 5, 5]),
+        (AudioMode.SILENCE, [0, 1, 1, 4, 5, 5, 5, 5, 5, 5, 5]),
+    ],
+)
+def test_audio_longer_than_video(mode: AudioMode, expected: list[int]) -> None:
+    assert _sources(Fraction(11, 25), mode) == expected
+
+
+@pytest.mark.parametrize("mode", list(AudioMode))
+def test_audio_shorter_than_video_cuts_the_video_except_for_silence(mode: AudioMode) -> None:
+    timeline = plan_timeline(PLAN, RATE, Fraction(2, 25), mode)
+    if mode is AudioMode.SILENCE:
+        assert timeline.sources.tolist() == PLAN.tolist()
+        assert timeline.audio_seconds == Fraction(5, 25)
+    else:
+        assert timeline.sources.tolist() == [0, 1]
+        assert timeline.audio_seconds == Fraction(2, 25)
+
+
+def test_a_begun_frame_period_gets_a_frame() -> None:
+    assert len(_sources(Fraction(1, 25) + Fraction(1, 44100), AudioMode.LOOP)) == 2
+
+
+def test_cut_cuts_the_audio_to_the_video() -> None:
+    assert plan_timeline(PLAN, RATE, Fraction(9), AudioMode.CUT).audio_seconds == Fraction(5, 25)
+
+
+@pytest.mark.parametrize("mode", list(AudioMode))
+def test_one_frame_video(mode: AudioMode) -> None:
+    expected = [7] if mode is AudioMode.CUT else [7, 7, 7]
+    assert _sources(Fraction(3, 25), mode, np.array([7])) == expected
+
+
+@pytest.mark.parametrize("mode", list(AudioMode))
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(25), Fraction(60000, 1001)])
+def test_audio_and_picture_end_within_one_frame(mode: AudioMode, rate: Fraction) -> None:
+    for samples in (4411, 44100, 220501):
+        timeline = plan_timeline(np.arange(40), rate, Fraction(samples, 44100), mode)
+        gap = Fraction(timeline.frames) / rate - timeline.audio_seconds
+        assert 0 <= gap < 1 / rate
+
+
+def test_nothing_to_dub_is_named() -> None:
+    with pytest.raises(MediaError, match="0 video frames"):
+        plan_timeline(np.array([], np.int64), RATE, Fraction(1), AudioMode.CUT)
+    with pytest.raises(UsageError, match="expected one of cut, loop, bounce"):
+        parse_audio_mode("repeat")
