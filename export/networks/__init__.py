@@ -1,1 +1,45 @@
-"""The networks, key-compatible with the public checkpoints."""
+"""The networks of VideoReTalking, written for this project and key-compatible with its checkpoints.
+
+Every network exists in two forms. The plain one follows the paper, loads the public keys and is the
+root of every comparison of values and speed. The deployable one is made from a loaded plain one,
+computes the same function and is what gets exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dubstream.export.networks.dnet import DNet
+from dubstream.export.seeded import MAIN, SeedRule
+
+
+@dataclass(frozen=True)
+class NetworkFactory:
+    """How one network is made; what its tensors are is in `dubstream.engines.specs`.
+
+    Attributes:
+        plain: the class of the plain form.
+        deployable: makes the deployable form of a loaded plain one: eval mode, no gradients, inputs
+            and outputs in the order of its spec, any batch. The plain one is left as it was.
+        seed_rule: variant of the rule for `--weights seeded`.
+    """
+
+    plain: Callable[[], nn.Module]
+    deployable: Callable[[nn.Module], nn.Module]
+    seed_rule: SeedRule = MAIN
+
+    def build(self) -> nn.Module:
+        """The plain form in eval mode, float32, without gradients; its weights are yet to be loaded."""
+        with torch.device("meta"):  # nothing is drawn for weights that will be replaced
+            network = self.plain()
+        return network.to_empty(device="cpu").eval().requires_grad_(False)
+
+
+NETWORKS: dict[str, NetworkFactory] = {
+    "dnet": NetworkFactory(DNet, lambda plain: plain),
+}
+"""By the names of `dubstream.engines.specs.SPECS`."""
