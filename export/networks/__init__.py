@@ -14,7 +14,10 @@ import torch
 from torch import nn
 
 from dubstream.export.networks.dnet import DNet
-from dubstream.export.seeded import MAIN, SeedRule
+from dubstream.export.networks.enet import ENet
+from dubstream.export.networks.lnet import LNet
+from dubstream.export.networks.recon import ReconNet
+from dubstream.export.seeded import AUXILIARY, MAIN, SeedRule
 
 
 @dataclass(frozen=True)
@@ -41,5 +44,8 @@ class NetworkFactory:
 
 NETWORKS: dict[str, NetworkFactory] = {
     "dnet": NetworkFactory(DNet, lambda plain: plain),
+    "lnet": NetworkFactory(LNet, lambda plain: plain),
+    "enet": NetworkFactory(ENet, lambda plain: plain),
+    "recon": NetworkFactory(ReconNet, lambda plain: plain, AUXILIARY),
 }
 """By the names of `dubstream.engines.specs.SPECS`."""

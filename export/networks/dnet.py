@@ -82,8 +82,8 @@ class Shrink(nn.Module):
 
     def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
         x = self.conv_0(F.leaky_relu(self.norm_0(x, descriptor), SLOPE))
-        x = self.conv_1(F.leaky_relu(self.norm_1(x, descriptor), SLOPE))
-        return x
+        y: Tensor = self.conv_1(F.leaky_relu(self.norm_1(x, descriptor), SLOPE))
+        return y
 
 
 class Grow(nn.Module):
