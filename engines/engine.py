@@ -10,16 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 from weakref import WeakSet
 
 import numpy as np
 
 from dubstream.engines.contract import NetworkSpec, TensorSpec
 from dubstream.engines.errors import InternalError, UsageError
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class LaunchStream(Protocol):

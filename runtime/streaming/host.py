@@ -13,16 +13,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.errors import InternalError
 from dubstream.runtime.streaming.device import Event, Shape, Stream, check_copy
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class _Record:
