@@ -30,7 +30,7 @@ class CrossAttention(nn.Module):
         return y
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(tokens, 2, (self.heads, -1)).transpose(1, 2)
 
 
 class NormedAttention(nn.Module):
@@ -95,4 +95,4 @@ class CrossTransformer(nn.Module):
             attend = self.get_submodule(f"layers.{index}.0")
             tokens = attend(tokens, others) + tokens
             tokens = self.get_submodule(f"layers.{index}.1")(tokens) + tokens
-        return tokens.transpose(1, 2).unflatten(2, face.shape[2:])
+        return tokens.transpose(1, 2).reshape(face.shape)

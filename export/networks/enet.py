@@ -114,7 +114,7 @@ class ModulatedConv(nn.Module):
             x = double(x)
         batch, kernel = x.shape[0], weight.shape[-1]
         grouped = F.conv2d(x.flatten(0, 1)[None], weight.flatten(0, 1), padding=kernel // 2, groups=batch)
-        return grouped.unflatten(1, (batch, -1))[0]
+        return grouped.view(batch, -1, *grouped.shape[2:])
 
 
 class StyledConv(nn.Module):

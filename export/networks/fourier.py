@@ -34,8 +34,9 @@ class FourierUnit(nn.Module):
         spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
         planes = spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2)
         planes = F.relu(self.bn(self.conv_layer(planes)))
-        spectrum = planes.unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
-        return torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="ortho")
+        spectrum = torch.unflatten(planes, 1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
+        y: Tensor = torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="ortho")
+        return y
 
 
 class SpectralTransform(nn.Module):
