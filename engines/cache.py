@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from dubstream.engines.contract import NetworkSpec
-from dubstream.engines.errors import CheckpointError, RetryError
-from dubstream.engines.storage import make_private_folder, open_plain, sha256_of, storage_errors
+from dubstream.engines.errors import RetryError
+from dubstream.engines.storage import make_private_folder, storage_errors
 
 CACHE_VARIABLE = "DUBSTREAM_CACHE"
 LOCK_NAME = ".lock"
@@ -33,34 +31,8 @@ def cache_root() -> Path:
     return make_private_folder(Path(named).expanduser().absolute() if named else user_cache_path("dubstream"))
 
 
-def seeded_identity(salt: str) -> str:
-    """Folder name of the artifacts of seeded weights."""
-    return f"seeded-{salt}"
-
-
-def checkpoints_identity(folder: Path, specs: Sequence[NetworkSpec]) -> str:
-    """Folder name of the artifacts made from the checkpoints in `folder`: names and contents decide.
-
-    Raises:
-        CheckpointError: files are missing; the message lists them all.
-        StorageError: a file cannot be read.
-    """
-    paths = [folder / spec.checkpoint for spec in sorted(specs, key=lambda spec: spec.name)]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder}: expected {', '.join(missing)}, found no such file",
-            hint="download the public checkpoints, or use --weights seeded to try without",
-        )
-    digest = hashlib.sha256()
-    for path in paths:
-        with storage_errors(path, "reading"), open_plain(path.resolve()) as stream:
-            digest.update(f"{path.name}\0{sha256_of(stream)}\n".encode())
-    return f"checkpoints-{digest.hexdigest()[:32]}"
-
-
 def artifact_folder(identity: str) -> Path:
-    """The cached artifacts' folder for `seeded_identity` or `checkpoints_identity`, created if missing."""
+    """The cached artifacts' folder for a `WeightsChoice.identity`, created if missing."""
     return make_private_folder(cache_root() / "artifacts" / identity)
 
 

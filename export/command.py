@@ -1,0 +1,200 @@
+"""`dubstream export`: networks to verified artifacts. torch is imported only when there is work to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dubstream.engines.artifact import Artifact, open_artifact
+from dubstream.engines.cache import folder_lock
+from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.errors import ArtifactError, DubError, UsageError
+from dubstream.engines.specs import SPECS, spec_of
+from dubstream.engines.storage import storage_errors
+from dubstream.engines.weights import WeightsChoice
+from dubstream.export.display import EventDisplay, JsonDisplay
+from dubstream.export.steps import FP32, RECIPE_NAME, RECIPE_VERSION, STEPS, ExportEvent
+
+if TYPE_CHECKING:
+    from dubstream.export.recipes import Recipe
+
+OnProgress = Callable[[ExportEvent], None]
+
+
+def export_networks(
+    names: Sequence[str],
+    *,
+    checkpoints: Path | None,
+    weights: str | None,
+    artifacts: Path,
+    allow_extra_keys: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    on_progress: OnProgress = lambda event: None,
+    recipes: Mapping[str, Recipe] | None = None,
+) -> list[Artifact]:
+    """Make float32 artifacts of the networks; valid ones from the same weights are kept.
+
+    Networks are made one after another, so that memory holds one at a time. Of two processes that
+    export into one folder the second waits and then finds the work done.
+
+    Args:
+        names: networks; none means all.
+        checkpoints: folder with the public checkpoint files, or None.
+        weights: ``"seeded"``, or None; exactly one of the two is to be given.
+        artifacts: the folder, created if missing.
+        allow_extra_keys: accept names in the checkpoint that the network does not have.
+        threads: CPU threads, None for PyTorch's choice.
+        force: make valid artifacts anew, too.
+        on_progress: called at every `ExportEvent`.
+        recipes: how networks are made; the project's own by default.
+
+    Raises:
+        UsageError: an unknown network, or not exactly one source of weights.
+        CheckpointError: weights missing, unusable or misfitting.
+        FidelityError, InternalError: an export that is not its original; nothing of it is published.
+        StorageError: disk full, permission.
+        RetryError: another process held the folder for too long.
+    """
+    specs = _specs(names, recipes)
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads}, expected 1 or more")
+    choice = WeightsChoice.from_options(checkpoints, weights)
+    choice.require_files(specs)
+    on_progress(ExportEvent("start", message=_announcement(choice)))
+    keep = _Keeper(choice, artifacts, allow_extra_keys, force)
+    found = {spec.name: keep(spec) for spec in specs}
+    if None in found.values():
+        with storage_errors(artifacts, "creating"):
+            artifacts.mkdir(parents=True, exist_ok=True)
+        wait = ExportEvent("waiting", message=f"another process is exporting into {artifacts}")
+        with folder_lock(artifacts, on_wait=lambda: on_progress(wait)):
+            if not force:
+                found = {spec.name: found[spec.name] or keep(spec) for spec in specs}
+            _make_missing(specs, found, choice, artifacts, allow_extra_keys, threads, on_progress, recipes)
+    else:
+        _report_kept(found, on_progress)
+    return [artifact for artifact in found.values() if artifact is not None]
+
+
+def export_command(
+    networks: Annotated[
+        list[str] | None, typer.Argument(help=f"Networks to export: {', '.join(SPECS)}. Default: all.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder with the public checkpoint files.", metavar="DIR")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="'seeded': reproducible untrained weights.", metavar="seeded")
+    ] = None,
+    artifacts: Annotated[Path | None, typer.Option(help="Folder for the artifacts.", metavar="DIR")] = None,
+    allow_extra_keys: Annotated[
+        bool, typer.Option("--allow-extra-keys", help="Accept unexpected keys; the sidecar records them.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Make valid artifacts anew, too.")] = False,
+    json_progress: Annotated[
+        bool, typer.Option("--json-progress", help="One JSON line per step on standard output.")
+    ] = False,
+) -> None:
+    """Export networks to ONNX files that were checked against PyTorch."""
+    if artifacts is None:
+        raise UsageError("no folder for the artifacts", hint="give --artifacts DIR")
+    with JsonDisplay() if json_progress else EventDisplay() as display:
+        try:
+            made = export_networks(
+                networks or [],
+                checkpoints=checkpoints,
+                weights=weights,
+                artifacts=artifacts,
+                allow_extra_keys=allow_extra_keys,
+                threads=threads,
+                force=force,
+                on_progress=display.show,
+            )
+        except DubError as error:
+            display.show(ExportEvent("error", message=str(error), exit_code=error.exit_code))
+            raise
+        display.finish(made)
+
+
+class _Keeper:
+    """Decides whether an artifact that is already there will do."""
+
+    def __init__(self, choice: WeightsChoice, folder: Path, allow_extra_keys: bool, force: bool) -> None:
+        self._choice, self._folder = choice, folder
+        self._allow_extra_keys, self._force = allow_extra_keys, force
+
+    def __call__(self, spec: NetworkSpec) -> Artifact | None:
+        if self._force:
+            return None
+        try:
+            artifact = open_artifact(self._folder, spec, FP32)
+        except ArtifactError:
+            return None
+        sidecar = artifact.sidecar
+        current = (sidecar.recipe, sidecar.recipe_version) == (RECIPE_NAME, RECIPE_VERSION)
+        allowed = self._allow_extra_keys or not sidecar.extra_keys
+        same = artifact.source == self._choice.source_of(spec)
+        return artifact if current and allowed and same else None
+
+
+def _make_missing(
+    specs: Sequence[NetworkSpec],
+    found: dict[str, Artifact | None],
+    choice: WeightsChoice,
+    folder: Path,
+    allow_extra_keys: bool,
+    threads: int | None,
+    on_progress: OnProgress,
+    recipes: Mapping[str, Recipe] | None,
+) -> None:
+    """Fill the gaps of `found`; the caller holds the folder's lock."""
+    _report_kept(found, on_progress)
+    missing = [spec.name for spec in specs if found[spec.name] is None]
+    if not missing:
+        return
+    from dubstream.export.produce import produce
+    from dubstream.export.recipes import RECIPES
+
+    total = len(missing) * len(STEPS)
+    for index, name in enumerate(missing):
+
+        def on_step(step: str, name: str = name, before: int = index * len(STEPS)) -> None:
+            position = before + STEPS.index(step)
+            on_progress(ExportEvent("step", name, step, position, total))
+
+        artifact = produce(
+            (recipes or RECIPES)[name],
+            choice,
+            folder,
+            allow_extra_keys=allow_extra_keys,
+            threads=threads,
+            on_step=on_step,
+        )
+        found[name] = artifact
+        done = (index + 1) * len(STEPS)
+        on_progress(ExportEvent("done", name, "", done, total, str(artifact.path)))
+
+
+def _specs(names: Sequence[str], recipes: Mapping[str, Recipe] | None) -> list[NetworkSpec]:
+    """Specs of the names, each once, in the order given."""
+    if recipes is not None:
+        return [recipes[name].spec for name in dict.fromkeys(names or recipes)]
+    return [spec_of(name) for name in dict.fromkeys(names or SPECS)]
+
+
+def _announcement(choice: WeightsChoice) -> str:
+    if choice.checkpoints is not None:
+        return f"weights: checkpoints in {os.fspath(choice.checkpoints)}"
+    return "weights: seeded:retalk, NOT trained - results show speed and correctness, not a dubbed face"
+
+
+def _report_kept(found: Mapping[str, Artifact | None], on_progress: OnProgress) -> None:
+    for name, artifact in found.items():
+        if artifact is not None:
+            on_progress(ExportEvent("kept", name, message=str(artifact.path)))
