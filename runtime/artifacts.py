@@ -1,0 +1,126 @@
+"""The artifacts a dub runs on: given, or exported on the way into the cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from dubstream.engines.artifact import Artifact, open_artifact
+from dubstream.engines.cache import artifact_folder
+from dubstream.engines.errors import ArtifactError, DubError, InternalError, UsageError
+from dubstream.engines.specs import SPECS
+from dubstream.engines.weights import WeightsChoice
+from dubstream.runtime.progress import Progress, silent
+
+Artifacts = dict[str, Artifact]
+
+
+def find_artifacts(
+    artifacts: Path | None,
+    checkpoints: Path | None,
+    weights: str | None,
+    *,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Artifacts:
+    """Verified artifacts of all networks.
+
+    Args:
+        artifacts: a folder of finished artifacts; nothing is exported.
+        checkpoints: a folder of public checkpoints, or
+        weights: ``"seeded"``; what is missing is exported into the cache, in a process of its own, so
+            that torch never enters this one. Exactly one of the three is to be given.
+        threads: CPU threads of the export.
+
+    Raises:
+        UsageError: none or several of the three.
+        ArtifactError: a given artifact is missing, damaged or of another version.
+        DubError: the export failed; same exit code, same message.
+    """
+    given = [value for value in (artifacts, checkpoints, weights) if value is not None]
+    if len(given) != 1:
+        raise UsageError(
+            f"received {len(given)} of --artifacts DIR, --checkpoints DIR and --weights seeded, expected one",
+            hint="to try without trained weights: --weights seeded",
+        )
+    if artifacts is not None:
+        return open_all(artifacts)
+    choice = WeightsChoice.from_options(checkpoints, weights)
+    folder = artifact_folder(choice.identity(list(SPECS.values())))
+    try:
+        return open_all(folder)
+    except ArtifactError:
+        _export(choice, folder, threads, progress)
+    return open_all(folder)
+
+
+def open_all(folder: Path) -> Artifacts:
+    """Verify the artifacts of all networks in `folder`; errors as in `open_artifact`."""
+    return {name: open_artifact(folder, spec) for name, spec in SPECS.items()}
+
+
+class _ExportError(DubError):
+    """What the exporting process said before it ended."""
+
+
+def _export(choice: WeightsChoice, folder: Path, threads: int | None, progress: Progress) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError(
+            "artifacts have to be exported first, and torch is not installed here",
+            hint='pip install "dubstream[export]", or give --artifacts DIR made on another machine',
+        )
+    command = [sys.executable, "-m", "dubstream.export", "--artifacts", str(folder), "--json-progress"]
+    command += (
+        ["--weights", "seeded"] if choice.checkpoints is None else ["--checkpoints", str(choice.checkpoints)]
+    )
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    with _running(command) as process:
+        assert process.stdout is not None
+        problem = _follow(process.stdout, progress)
+        code = process.wait()
+    if code != 0:
+        raise _failure(problem, code)
+
+
+def _follow(lines: IO[str], progress: Progress) -> str | None:
+    """Report the exporter's events; returns the message of its last error."""
+    problem = None
+    for line in lines:
+        event = json.loads(line)
+        if event["event"] == "error":
+            problem = event["message"]
+        elif event.get("total"):
+            progress("export", event["position"], event["total"])
+    return problem
+
+
+def _failure(problem: str | None, code: int) -> DubError:
+    if problem is None:
+        return InternalError(
+            f"the export ended with code {code} and no message", hint="run: dubstream export"
+        )
+    error = _ExportError(problem)
+    error.exit_code = code  # type: ignore[misc]
+    return error
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A child process that does not outlive the block."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()

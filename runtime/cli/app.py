@@ -1,0 +1,77 @@
+"""The commands and how they end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import click
+import typer
+
+from dubstream.engines.errors import DubError, InternalError
+from dubstream.export.command import export_command
+from dubstream.runtime.cli.doctor_command import doctor
+from dubstream.runtime.cli.dub_command import dub
+from dubstream.runtime.cli.show import print_error
+
+app = typer.Typer(
+    name="dubstream",
+    help="VideoReTalking in production: export it, prove it, time it, stream it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(dub)
+app.command("export")(export_command)
+app.command()(doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(version("dubstream"))
+        except PackageNotFoundError:
+            print("dubstream, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Log what happens; twice for more.")
+    ] = 0,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code. Interrupts and SIGTERM pass through."""
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(list(arguments), prog_name="dubstream", standalone_mode=False)
+    except DubError as error:
+        print_error(error)
+        return error.exit_code
+    except click.exceptions.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:
+        logging.getLogger(__name__).debug("unexpected failure", exc_info=True)
+        fault = InternalError(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="run again with -vv for the traceback and report it",
+        )
+        print_error(fault)
+        return fault.exit_code
+    return outcome if isinstance(outcome, int) else 0

@@ -1,0 +1,153 @@
+"""`dubstream dub`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dubstream.engines.cache import cache_root
+from dubstream.runtime.artifacts import find_artifacts
+from dubstream.runtime.cli.show import log, progress, stage_rows, table
+from dubstream.runtime.job.dub import dub as run_dub
+from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
+from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.job.timeline import parse_audio_mode
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.writer import EncodeOptions
+
+_FILES = "Files and weights"
+_FACE = "Face"
+_SPEED = "Speed and memory"
+_LIMITS = "Limits on input media"
+_default = DubOptions()
+
+
+def dub(
+    video: Annotated[Path, typer.Argument(help="The talking-head video.")],
+    audio: Annotated[Path, typer.Argument(help="The new speech: an audio file, or a video's audio track.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov or .mkv.")],
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Folder of exported artifacts.", metavar="DIR", rich_help_panel=_FILES)
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of public checkpoints; exported first.", metavar="DIR", rich_help_panel=_FILES
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="'seeded': reproducible untrained weights.", metavar="seeded", rich_help_panel=_FILES
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for preparations.", metavar="DIR", rich_help_panel=_FILES)
+    ] = None,
+    expression: Annotated[
+        Path | None,
+        typer.Option(help="expression.mat; neutral (zero) without.", metavar="FILE", rich_help_panel=_FACE),
+    ] = None,
+    face: Annotated[
+        str, typer.Option(help="largest, center, INDEX from the left, or x,y,w,h.", rich_help_panel=_FACE)
+    ] = _default.face.selector,
+    pads: Annotated[
+        str, typer.Option(help="top,bottom,left,right added to the face box.", rich_help_panel=_FACE)
+    ] = "0,20,0,0",
+    detect_every: Annotated[
+        int, typer.Option(help="Detect in every n-th frame, track between.", rich_help_panel=_FACE)
+    ] = _default.face.detect_every,
+    face_gap: Annotated[
+        int, typer.Option(help="Frames without a face that are bridged.", rich_help_panel=_FACE)
+    ] = _default.face.max_gap,
+    audio_mode: Annotated[
+        str, typer.Option(help="Unequal lengths: cut, loop, bounce, freeze or silence.")
+    ] = _default.audio_mode.value,
+    crf: Annotated[int, typer.Option(help="x264 quality, 0 (lossless) to 51.")] = _default.encode.crf,
+    preset: Annotated[str, typer.Option(help="x264 speed preset.")] = _default.encode.preset,
+    batch: Annotated[
+        int, typer.Option(help="Frames per network call.", rich_help_panel=_SPEED)
+    ] = _default.stream.batch,
+    slots: Annotated[
+        int, typer.Option(help="Batches under way at once.", rich_help_panel=_SPEED)
+    ] = _default.stream.slots,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads per network call.", rich_help_panel=_SPEED)
+    ] = None,
+    segment_seconds: Annotated[
+        float, typer.Option(help="Seconds per resumable segment.", rich_help_panel=_SPEED)
+    ] = _default.stream.segment_s,
+    allow_truncated: Annotated[
+        bool,
+        typer.Option(
+            "--allow-truncated", help="Dub what a damaged file still holds.", rich_help_panel=_LIMITS
+        ),
+    ] = False,
+    max_pixels: Annotated[int, typer.Option(rich_help_panel=_LIMITS)] = _default.limits.max_pixels,
+    max_frames: Annotated[int, typer.Option(rich_help_panel=_LIMITS)] = _default.limits.max_frames,
+    max_duration: Annotated[float, typer.Option(rich_help_panel=_LIMITS)] = _default.limits.max_duration_s,
+    max_gap: Annotated[float, typer.Option(rich_help_panel=_LIMITS)] = _default.limits.max_gap_s,
+    max_frame_ratio: Annotated[
+        float, typer.Option(rich_help_panel=_LIMITS)
+    ] = _default.limits.max_frame_ratio,
+    max_audio_channels: Annotated[
+        int, typer.Option(rich_help_panel=_LIMITS)
+    ] = _default.limits.max_audio_channels,
+    max_audio: Annotated[float, typer.Option(rich_help_panel=_LIMITS)] = _default.limits.max_audio_s,
+    min_audio: Annotated[float, typer.Option(rich_help_panel=_LIMITS)] = _default.limits.min_audio_s,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a Chrome/Perfetto trace of the overlap.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
+) -> None:
+    """Dub VIDEO with the speech of AUDIO."""
+    options = DubOptions(
+        face=FaceOptions(face, detect_every, face_gap),
+        stream=StreamOptions(batch, slots, threads, segment_seconds),
+        pads=parse_pads(pads),
+        audio_mode=parse_audio_mode(audio_mode),
+        encode=EncodeOptions(crf=crf, preset=preset),
+        limits=MediaLimits(
+            max_pixels=max_pixels, max_frames=max_frames, max_duration_s=max_duration, max_gap_s=max_gap,
+            max_frame_ratio=max_frame_ratio, max_audio_channels=max_audio_channels, max_audio_s=max_audio,
+            min_audio_s=min_audio,
+        ),
+        allow_truncated=allow_truncated,
+        expression=expression,
+        trace=trace is not None,
+    )  # fmt: skip
+    with progress(quiet=as_json) as report:
+        networks = find_artifacts(artifacts, checkpoints, weights, threads=threads, progress=report)
+        _announce(networks["lnet"].source)
+        request = DubRequest(video, audio, output, networks, cache or cache_root(), options)
+        summary = run_dub(request, report)
+    if trace is not None:
+        trace.write_text(json.dumps(summary.trace))
+    if as_json:
+        print(json.dumps(summary.as_json()))
+    else:
+        _show(summary)
+
+
+def _announce(source: str) -> None:
+    if source.startswith("seeded:"):
+        log.print(
+            f"[yellow]weights: {source}, NOT trained: the mouth will be noise, timing and plumbing are real"
+        )
+
+
+def _show(summary: DubSummary) -> None:
+    table("time by stage", ("stage", "ms/frame", "share"), stage_rows(summary.busy_s, summary.frames))
+    facts: list[tuple[str, Any]] = [
+        ("output", summary.output),
+        ("frames", f"{summary.frames} at {summary.rate} fps, {summary.dubbed} dubbed"),
+        ("speed", f"{summary.fps:.2f} frames/s, {summary.wall_s:.1f} s in all"),
+        ("audio - video", f"{1000 * summary.av_gap_s:.1f} ms"),
+        ("without face", summary.absent_text()),
+        ("weights", summary.weights),
+    ]
+    facts += [("note", note) for note in summary.notes]
+    table("result", ("", ""), [(name, str(value)) for name, value in facts])

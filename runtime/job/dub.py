@@ -1,0 +1,242 @@
+"""One dub from two files to one: check, prepare, synthesise segment by segment, assemble.
+
+    inputs ─▶ probe, plan ─▶ preparation (cached) ─▶ segments (resumable) ─▶ concatenate + sound ─▶ output
+
+Nothing is written beside the output before everything that can be checked has been checked; the output
+appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import shutil
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dubstream.engines.cache import folder_lock
+from dubstream.engines.storage import digest_facts
+from dubstream.runtime.audio import mel_spectrogram, speech_from
+from dubstream.runtime.coefficients import expression_template
+from dubstream.runtime.job.engines import EnginePool
+from dubstream.runtime.job.options import DubRequest
+from dubstream.runtime.job.prepare import Preparation, Prepared
+from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.job.synthesise import Scene, Synthesiser
+from dubstream.runtime.job.timeline import Timeline, plan_timeline
+from dubstream.runtime.job.timing import Timing
+from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.media.assemble import Assembled, assemble, check_output_target
+from dubstream.runtime.media.audio import AudioTrack, decode_audio
+from dubstream.runtime.media.opening import content_digest
+from dubstream.runtime.media.probe import VideoInfo, probe_video
+from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.media.writer import SegmentWriter
+from dubstream.runtime.progress import Progress, silent
+from dubstream.runtime.streaming.device import Device
+from dubstream.runtime.streaming.host import HostDevice
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+"""Raise when the same inputs would give another file."""
+
+
+def dub(request: DubRequest, progress: Progress = silent) -> DubSummary:
+    """Dub one video; returns when the output is complete under its name.
+
+    Args:
+        request: files, artifacts and options.
+        progress: told about every stage; called from several threads, one at a time per stage.
+
+    Raises:
+        DubError: see `dubstream.engines.errors` for the family. No output, no temporary file beside it;
+            finished work stays in the cache, and the same call goes on from there.
+    """
+    began = perf_counter()
+    check_output_target(request.output, [request.video, request.audio])
+    job = _Job(request, progress)
+    with HostDevice() as device:
+        prepared = job.prepare(device)
+        segments = job.synthesise(device, prepared)
+    written = job.assemble(segments)
+    return job.summary(prepared, written, perf_counter() - began)
+
+
+class _Job:
+    """The facts of one dub, collected before any work is done."""
+
+    def __init__(self, request: DubRequest, progress: Progress) -> None:
+        self._request, self._progress = request, progress
+        options = self._options = request.options
+        self._timing = Timing()
+        self._reused = {"segments": 0}
+        self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
+        self._audio = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
+        self._template = expression_template(options.expression)
+        self._timeline = plan_timeline(
+            self._info.plan(options.limits),
+            self._info.rate,
+            Fraction(self._audio.samples.shape[1], self._audio.rate),
+            options.audio_mode,
+        )
+        options.limits.check_most("max_frames", self._timeline.frames, "output frames planned")
+        self._pool = EnginePool(threads=options.stream.threads, batch=options.stream.batch)
+        self._digests = {"video": content_digest(request.video), "audio": content_digest(request.audio)}
+        log.info(
+            "%s: %d frames, output %d frames", request.video, self._info.frame_count, self._timeline.frames
+        )
+
+    def prepare(self, device: Device) -> Prepared:
+        networks, options = self._request.artifacts, self._options
+        with VideoReader(self._info, options.limits) as reader:
+            preparation = Preparation(
+                reader, self._info, self._digests["video"], networks["recon"], networks["dnet"],
+                self._template, options.face, options.stream, self._request.cache,
+            )  # fmt: skip
+            needed = np.unique(self._timeline.sources)
+            return preparation.run(needed, device, self._pool, self._timing, self._progress)
+
+    def synthesise(self, device: Device, prepared: Prepared) -> list[Path]:
+        """All segments, in order, finished."""
+        options, networks = self._options, self._request.artifacts
+        key = self._identity(prepared)
+        self._units = UnitFolder(self._request.cache / "jobs" / key[:32], key)
+        spans = self._spans()
+        with folder_lock(self._units.folder):
+            missing = [n for n in range(len(spans)) if self._units.finished(_segment_name(n)) is None]
+            self._reused["segments"] = len(spans) - len(missing)
+            if missing:
+                with (
+                    self._pool.opened(networks["lnet"]) as lnet,
+                    self._pool.opened(networks["enet"]) as enet,
+                    VideoReader(self._info, options.limits) as reader,
+                ):
+                    scene = self._scene(prepared)
+                    stream = options.stream
+                    synthesiser = Synthesiser(
+                        device, lnet, enet, scene, batch=stream.batch, slots=stream.slots
+                    )
+                    self._render(synthesiser, reader, spans, missing)
+        return [self._units.path(_segment_name(n)) for n in range(len(spans))]
+
+    def assemble(self, segments: list[Path]) -> Assembled:
+        with self._timing.measure("assemble", self._timeline.frames):
+            written = assemble(
+                segments,
+                self._audio,
+                self._request.output,
+                rate=self._timeline.rate,
+                frames=self._timeline.frames,
+                audio_seconds=self._timeline.audio_seconds,
+            )
+        # The result is complete; its segments would only take space.
+        shutil.rmtree(self._units.folder, ignore_errors=True)
+        return written
+
+    def summary(self, prepared: Prepared, written: Assembled, wall_s: float) -> DubSummary:
+        present = prepared.track.present[self._timeline.sources]
+        frames = self._timeline.frames
+        ratios = {
+            part: wall / self._timing.slowest_s[part]
+            for part, wall in self._timing.wall_s.items()
+            if self._timing.slowest_s[part] > 0
+        }
+        return DubSummary(
+            output=str(self._request.output),
+            frames=frames,
+            dubbed=int(present.sum()),
+            rate=str(self._timeline.rate),
+            wall_s=wall_s,
+            fps=frames / wall_s,
+            video_s=float(written.video_s),
+            audio_s=float(written.audio_s),
+            av_gap_s=abs(float(written.video_s - written.audio_s)),
+            absent=_ranges(~present),
+            busy_s=dict(self._timing.busy_s),
+            wall_over_slowest=ratios,
+            reused=self._reused,
+            peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            weights=self._request.artifacts["lnet"].source,
+            notes=self._notes(),
+            trace=self._timing.to_chrome_trace(),
+        )
+
+    def _scene(self, prepared: Prepared) -> Scene:
+        with self._timing.measure("audio", self._timeline.frames):
+            mel = mel_spectrogram(speech_from(self._audio.samples, self._audio.rate))
+        return Scene(prepared, self._timeline, mel, self._options.pads, self._info.width, self._info.height)
+
+    def _render(
+        self, synthesiser: Synthesiser, reader: VideoReader, spans: list[tuple[int, int]], missing: list[int]
+    ) -> None:
+        total = sum(spans[number][1] - spans[number][0] for number in missing)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self._progress("synthesise", done, total)
+
+        for number in missing:
+            start, stop = spans[number]
+            name = _segment_name(number)
+            with self._units.making(name, {"start": start, "stop": stop}) as path:
+                with SegmentWriter(
+                    path,
+                    width=self._info.width,
+                    height=self._info.height,
+                    rate=self._timeline.rate,
+                    colour=self._info.colour,
+                    options=self._options.encode,
+                ) as writer:
+                    report = synthesiser.render(
+                        reader.frames_at, start, stop, writer.write, advance, trace=self._options.trace
+                    )
+            self._timing.add("synthesise", report)
+
+    def _spans(self) -> list[tuple[int, int]]:
+        length = max(round(self._options.stream.segment_s * self._timeline.rate), 1)
+        frames = self._timeline.frames
+        return [(start, min(start + length, frames)) for start in range(0, frames, length)]
+
+    def _identity(self, prepared: Prepared) -> str:
+        options, networks = self._options, self._request.artifacts
+        facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "preparation": prepared.key,
+            "audio": self._digests["audio"],
+            "lnet": networks["lnet"].digest,
+            "enet": networks["enet"].digest,
+            "frames": self._timeline.frames,
+            "rate": str(self._timeline.rate),
+            "mode": options.audio_mode.value,
+            "pads": list(options.pads),
+            "encode": asdict(options.encode),
+            "stream": asdict(options.stream),
+        }
+        return digest_facts(facts)
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self._options.expression is None:
+            notes.append("no expression.mat: references have the neutral (zero) expression")
+        if self._info.lost_frames:
+            notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
+        return notes
+
+
+def _segment_name(number: int) -> str:
+    return f"segment-{number:05d}.mp4"
+
+
+def _ranges(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Half-open ranges of the true entries."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]

@@ -1,0 +1,118 @@
+"""Settings of a dub, in groups that decide different things."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dubstream.engines.artifact import Artifact
+from dubstream.engines.errors import UsageError
+from dubstream.runtime.faces.geometry import Pads
+from dubstream.runtime.job.timeline import AudioMode
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.writer import EncodeOptions
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """Which face, and how it is followed; part of a preparation's identity.
+
+    Attributes:
+        selector: ``largest``, ``center``, an index from the left, or ``x,y,w,h``.
+        detect_every: the detector looks at every n-th frame, tracking fills in between.
+        max_gap: longest stretch without a face, in frames, that is bridged.
+    """
+
+    selector: str = "largest"
+    detect_every: int = 5
+    max_gap: int = 12
+
+    def __post_init__(self) -> None:
+        if self.detect_every < 1 or self.max_gap < 0:
+            raise UsageError(
+                f"--detect-every {self.detect_every} and --face-gap {self.max_gap}: "
+                "expected at least 1 and at least 0"
+            )
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How work is cut into batches; changes speed and memory, and the last bits of the result.
+
+    Attributes:
+        batch: frames per network call.
+        slots: batches under way at once; 2 is double buffering.
+        threads: threads of one network call; None for all CPUs this process may use.
+        segment_s: seconds of output per segment, the unit of resuming.
+    """
+
+    batch: int = 4
+    slots: int = 2
+    threads: int | None = None
+    segment_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.batch <= 16 and self.slots >= 1 and 0.1 <= self.segment_s <= 600):
+            raise UsageError(
+                f"--batch {self.batch}, --slots {self.slots}, --segment-seconds {self.segment_s}: "
+                "expected 1 to 16, at least 1, and 0.1 to 600"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads {self.threads}: expected at least 1")
+
+
+@dataclass(frozen=True)
+class DubOptions:
+    """Everything about a dub but its files.
+
+    Attributes:
+        face, stream: see there.
+        pads: widening of the face box in pixels of a face 250 pixels high.
+        audio_mode: what to do when audio and video differ in length.
+        encode: codec, quality, threads of the video encoder.
+        limits: what input media may be.
+        allow_truncated: dub what could be decoded of a damaged file instead of refusing it.
+        expression: MATLAB file with the expression templates; None for a neutral (zero) expression.
+        trace: keep a span for every step of every batch.
+    """
+
+    face: FaceOptions = field(default_factory=FaceOptions)
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    pads: Pads = field(default_factory=Pads)
+    audio_mode: AudioMode = AudioMode.BOUNCE
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    allow_truncated: bool = False
+    expression: Path | None = None
+    trace: bool = False
+
+
+@dataclass(frozen=True)
+class DubRequest:
+    """One dub.
+
+    Attributes:
+        video, audio: input files; the audio may be a video, its first audio track is taken.
+        output: the file to write; its folder must exist.
+        artifacts: verified ONNX artifacts of all networks, by name.
+        cache: folder for preparations and unfinished jobs.
+        options: the rest.
+    """
+
+    video: Path
+    audio: Path
+    output: Path
+    artifacts: dict[str, Artifact]
+    cache: Path
+    options: DubOptions = field(default_factory=DubOptions)
+
+
+def parse_pads(text: str) -> Pads:
+    """``top,bottom,left,right`` in pixels; `UsageError` for anything else."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        if all(abs(number) < 1000 for number in numbers):
+            return Pads(*numbers)
+    except (ValueError, TypeError):
+        pass
+    raise UsageError(f"--pads received '{text}', expected top,bottom,left,right in pixels, e.g. 0,20,0,0")

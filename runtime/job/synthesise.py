@@ -1,0 +1,163 @@
+"""The second pass: output frames from source frames, references and sound, one segment at a time.
+
+A segment is the unit of resuming: it depends on nothing but the job's identity and its frame range. Frames
+without the face ride along on the host, untouched, in the order of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dubstream.engines.engine import Engine
+from dubstream.engines.specs import ENET, LNET
+from dubstream.runtime.audio import mel_window, window_start
+from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
+from dubstream.runtime.job.prepare import Prepared
+from dubstream.runtime.job.stages import blend_stage, face_inputs_stage
+from dubstream.runtime.job.timeline import Timeline
+from dubstream.runtime.streaming.device import Device
+from dubstream.runtime.streaming.report import StreamReport
+from dubstream.runtime.streaming.slots import BufferSpec, Slot
+from dubstream.runtime.streaming.stages import EngineStage
+from dubstream.runtime.streaming.streamer import Streamer
+
+Picture = npt.NDArray[np.uint8]
+FramesAt = Callable[[npt.NDArray[np.int64]], Iterable[tuple[int, Picture]]]
+
+_UNTOUCHED_PER_DUBBED = 2
+"""Frames a batch may hold for each item, so that a long stretch without a face stays flat in memory."""
+
+
+class _Item(NamedTuple):
+    """One output frame. `reference` is None where the frame passes through."""
+
+    output: int
+    source: int
+    frame: Picture
+    reference: Picture | None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all segments of a job share.
+
+    Attributes:
+        prepared: track, crop box, references.
+        timeline: source frame of every output frame.
+        mel: float32 (80, T), the sound.
+        pads: widening of the face box.
+        width, height: of the frames.
+    """
+
+    prepared: Prepared
+    timeline: Timeline
+    mel: npt.NDArray[np.float32]
+    pads: Pads
+    width: int
+    height: int
+
+    def face_box(self, source: int) -> tuple[int, int, int, int]:
+        """The lip network's box in source frame `source`, in frame pixels."""
+        extent = face_extent(self.prepared.track.points[source])
+        return padded_box(extent, self.width, self.height, self.pads)
+
+
+class Synthesiser:
+    """Renders segments.
+
+    Args:
+        device: where buffers live.
+        lnet, enet: the networks; closed by the caller.
+        scene: what all segments share.
+        batch, slots: of the stream.
+    """
+
+    def __init__(
+        self, device: Device, lnet: Engine, enet: Engine, scene: Scene, *, batch: int, slots: int
+    ) -> None:
+        self._scene = scene
+        self._batch = batch
+        picture = (scene.height, scene.width, 3)
+        self._streamer = Streamer(
+            device,
+            [
+                BufferSpec("frames", picture, "uint8", "input"),
+                BufferSpec("references", (256, 256, 3), "uint8", "input"),
+                BufferSpec("crop_boxes", (4,), "int32", "input"),
+                BufferSpec("face_boxes", (4,), "int32", "input"),
+                BufferSpec.of(LNET.input("mel"), "input"),
+                BufferSpec.of(LNET.input("faces"), "scratch"),
+                BufferSpec.of(LNET.output("lips"), "scratch"),
+                BufferSpec.of(ENET.input("reference"), "scratch"),
+                BufferSpec.of(ENET.output("enhanced"), "scratch"),
+                BufferSpec("dubbed", picture, "uint8", "output"),
+            ],
+            [face_inputs_stage(), EngineStage(lnet), EngineStage(enet), blend_stage()],
+            batch=batch,
+            slots=slots,
+        )
+
+    def render(
+        self,
+        frames_at: FramesAt,
+        start: int,
+        stop: int,
+        write: Callable[[Picture], None],
+        advance: Callable[[int], None],
+        *,
+        trace: bool = False,
+    ) -> StreamReport:
+        """Render output frames start..stop-1 in order.
+
+        Args:
+            frames_at: gives (source index, uint8 BGR frame) for a sequence of source indices.
+            start, stop: the segment.
+            write: called with every finished frame, uint8 BGR (H, W, 3); must not keep it.
+            advance: called with the number of frames written since the last call.
+            trace: keep spans.
+        """
+
+        def drain(slot: Slot) -> None:
+            dubbed = iter(slot.outputs["dubbed"])
+            for item in slot.context:
+                write(item.frame if item.reference is None else next(dubbed))
+            advance(len(slot.context))
+
+        return self._streamer.run(
+            self._batches(self._items(frames_at, start, stop)), self._fill, drain, trace=trace
+        )
+
+    def _items(self, frames_at: FramesAt, start: int, stop: int) -> Iterator[_Item]:
+        prepared = self._scene.prepared
+        wanted = self._scene.timeline.sources[start:stop]
+        for output, (source, frame) in enumerate(frames_at(wanted), start):
+            present = bool(prepared.track.present[source])
+            yield _Item(output, source, frame, prepared.references.read(source) if present else None)
+
+    def _batches(self, items: Iterable[_Item]) -> Iterator[list[_Item]]:
+        batch: list[_Item] = []
+        dubbed = 0
+        for item in items:
+            batch.append(item)
+            dubbed += item.reference is not None
+            if dubbed == self._batch or len(batch) == _UNTOUCHED_PER_DUBBED * self._batch:
+                yield batch
+                batch, dubbed = [], 0
+        if batch:
+            yield batch
+
+    def _fill(self, slot: Slot, batch: list[_Item]) -> None:
+        scene, inputs = self._scene, slot.inputs
+        dubbed = [item for item in batch if item.reference is not None]
+        slot.first, slot.count, slot.context = batch[0].output, len(dubbed), batch
+        for position, item in enumerate(dubbed):
+            inputs["frames"][position] = item.frame
+            inputs["references"][position] = item.reference
+            inputs["crop_boxes"][position] = scene.prepared.crop_box
+            inputs["face_boxes"][position] = scene.face_box(item.source)
+            inputs["mel"][position] = mel_window(scene.mel, window_start(item.output, scene.timeline.rate))
