@@ -134,6 +134,12 @@ class Binding(ABC):
             raise InternalError(f"binding of '{self.name}' was released with its engine")
         stream.launch(partial(self._run, stream.handle), self.name)
 
+    def interrupt(self) -> None:  # noqa: B027
+        """Make a run that has begun fail soon, where the backend can; the default lets it finish.
+
+        Callable from any thread; later runs are not affected.
+        """
+
     def release(self) -> None:
         """Let go of the buffers and of the backend's objects."""
         self._tensors = None

@@ -16,6 +16,7 @@ def load_engine(
     *,
     precision: str = "fp32",
     threads: int | None = None,
+    spin: bool = False,
     max_batch: int | None = None,
 ) -> Engine:
     """Verify the artifact of `spec` in `folder` and load it on the CPU; the caller closes the engine.
@@ -24,7 +25,7 @@ def load_engine(
         folder: where ``<name>.<precision>.onnx`` and its sidecar are.
         spec: the network.
         precision: the artifact's precision recipe.
-        threads: threads one run uses; None for all CPUs this process may use.
+        threads, spin: see `OnnxRuntimeEngine`.
         max_batch: largest batch the engine accepts; None for the spec's own limit.
 
     Raises:
@@ -35,4 +36,4 @@ def load_engine(
         UsageError: `threads` or `max_batch` out of range.
     """
     artifact = open_artifact(folder, spec, precision)
-    return OnnxRuntimeEngine(artifact.path, spec, threads=threads, max_batch=max_batch)
+    return OnnxRuntimeEngine(artifact.path, spec, threads=threads, spin=spin, max_batch=max_batch)

@@ -48,6 +48,7 @@ class Flow(Generic[T]):
         self._enqueued: Channel[Slot] = Channel(len(ring.slots))
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
+        self._complete = False
         self._delivered = 0
         # Batches filled and the frame behind them, replaced together: the reader looks at both.
         self._position = (0, 0)
@@ -81,6 +82,9 @@ class Flow(Generic[T]):
 
     def _stop(self, threads: list[threading.Thread], streams: list[Stream]) -> None:
         self._abort()
+        if not self._complete:
+            for passage in self._passages:
+                passage.interrupt()
         for stream in streams:
             stream.close()
         for thread in threads:
@@ -173,7 +177,9 @@ class Flow(Generic[T]):
             with self._device.attach():
                 while True:
                     self._drain_next()
-        except (FinishedError, AbortedError):
+        except FinishedError:
+            self._complete = True
+        except AbortedError:
             pass
         except BaseException as error:
             self._fail(error)

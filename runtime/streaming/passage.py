@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dubstream.engines.errors import StageError
 from dubstream.runtime.streaming.device import Device, Event, Stream
 from dubstream.runtime.streaming.slots import Slot
-from dubstream.runtime.streaming.stages import Stage
+from dubstream.runtime.streaming.stages import Interruptible, Stage
 
 
 class Streams(NamedTuple):
@@ -74,6 +74,12 @@ class Passage:
         for step in self._steps():
             with self._attributed(step.name):
                 step.end.synchronize()
+
+    def interrupt(self) -> None:
+        """Cut short what the stages can; for a run that is torn down."""
+        for stage in self._stages:
+            if isinstance(stage, Interruptible):
+                stage.interrupt()
 
     def times(self, origin: Event) -> Iterator[tuple[str, float, float]]:
         """Name, begin and end of every step in seconds since `origin`; only after `wait`."""

@@ -100,7 +100,7 @@ class StreamReport:
         )
 
     def to_chrome_trace(self) -> dict[str, Any]:
-        """The spans as a JSON-serialisable trace for Perfetto and ``chrome://tracing``, a row per resource."""
+        """The spans as a JSON trace for Perfetto and ``chrome://tracing``, one row per resource."""
         rows = {name: row for row, name in enumerate(step_names((COMPUTE,)))}
         names = [
             {"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": {"name": name}}

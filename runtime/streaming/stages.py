@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dubstream.engines.engine import Binding, Engine
 from dubstream.engines.errors import UsageError
@@ -23,6 +23,14 @@ class Stage(Protocol):
 
     def enqueue(self, slot: Slot, stream: Stream) -> None:
         """Enqueue the work for the slot's first `count` items; must not wait."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A stage that can cut short what it has enqueued; used when a run is torn down."""
+
+    def interrupt(self) -> None:
+        """Make work that has begun fail soon; work of later runs is not affected."""
 
 
 class EngineStage:
@@ -56,6 +64,11 @@ class EngineStage:
     def enqueue(self, slot: Slot, stream: Stream) -> None:
         """Enqueue the network on the slot's first `count` items."""
         self._binding(slot, slot.count).enqueue(stream)
+
+    def interrupt(self) -> None:
+        """Make a run of the network that has begun fail soon, where the backend can."""
+        for binding in self._bindings.values():
+            binding.interrupt()
 
     def _binding(self, slot: Slot, count: int) -> Binding:
         # A short batch comes at the end of a run: bound when first seen, at most slots x batch in all.
