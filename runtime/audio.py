@@ -1,21 +1,22 @@
 """Speech as the lip network hears it: mono 16 kHz, a mel spectrogram of 80 columns per second, windows of 16.
 
-The numbers are those of the original program (librosa 0.9: zero-padded centred STFT, Slaney mel bands),
-computed here with numpy alone: importing librosa costs over a second and compiles for 17 s where it has no
-writable cache. The tests hold every step against librosa.
+The numbers are those of the original program (librosa 0.9: kaiser_best resampling, zero-padded centred
+STFT, Slaney mel bands). librosa is imported when sound is first needed: it takes seconds to load.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dubstream.engines.cache import cache_root
 from dubstream.engines.errors import MediaError, UsageError
-from dubstream.runtime.resampling import resample
 
 SPEECH_RATE = 16_000  # Hz
 HOP = 200  # samples
@@ -30,6 +31,7 @@ REFERENCE_DB = 20.0
 RANGE = 4.0  # the spectrogram lies in -RANGE..RANGE
 SILENCE = -RANGE
 SHORTEST_SPEECH = 0.2  # seconds
+LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz; outside, a header is wrong rather than audio unusual
 
 _BLOCK_COLUMNS = 1024  # about 20 MB of windows and spectra at a time, whatever the length
 
@@ -61,7 +63,15 @@ def speech_from(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
         )
     _require_finite(samples)
     mono = samples[0] if samples.shape[0] == 1 else samples.mean(axis=0, dtype=np.float32)
-    return resample(mono, rate, SPEECH_RATE)
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise MediaError(
+            f"audio has a sample rate of {rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz",
+            hint="re-encode the audio, e.g. to 48000 Hz",
+        )
+    if rate == SPEECH_RATE:
+        return mono
+    resampled = _librosa().resample(mono, orig_sr=rate, target_sr=SPEECH_RATE, res_type="kaiser_best")
+    return np.asarray(resampled, dtype=np.float32)
 
 
 def mel_spectrogram(speech: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,24 +90,23 @@ def mel_spectrogram(speech: NDArray[np.float32]) -> NDArray[np.float32]:
         raise MediaError(f"speech has shape {speech.shape}; expected (samples,), not empty")
     _require_finite(speech)
     columns = 1 + speech.size // HOP
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
     bank = mel_filters()
     mel = np.empty((BANDS, columns), dtype=np.float32)
     for first in range(0, columns, _BLOCK_COLUMNS):
         last = min(first + _BLOCK_COLUMNS, columns)
-        magnitude = np.abs(np.fft.rfft(_frames(speech, first, last) * window, axis=1))
-        mel[:, first:last] = _normalised(_band_sums(magnitude, bank)).T
+        spectrum = _librosa().stft(
+            _stretch(speech, first, last), n_fft=FFT_SIZE, hop_length=HOP, center=False
+        )
+        mel[:, first:last] = _normalised(bank @ np.abs(spectrum))
     return mel
 
 
 def mel_filters() -> NDArray[np.float32]:
     """The Slaney mel filter bank, area-normalised: float32 (80, 401), sum 3.9995."""
-    edges = _slaney_hz(np.linspace(_slaney_mel(LOWEST_HZ), _slaney_mel(HIGHEST_HZ), BANDS + 2))
-    bins = np.arange(FFT_SIZE // 2 + 1) * (SPEECH_RATE / FFT_SIZE)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-    return np.asarray(triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None], dtype=np.float32)
+    bank = _librosa().filters.mel(
+        sr=SPEECH_RATE, n_fft=FFT_SIZE, n_mels=BANDS, fmin=LOWEST_HZ, fmax=HIGHEST_HZ
+    )
+    return np.asarray(bank, dtype=np.float32)
 
 
 def frame_count(samples: int, fps: Fraction) -> int:
@@ -169,8 +178,8 @@ def _upstream_starts(columns: int, fps: float) -> NDArray[np.int64]:
     return np.append(starts[starts <= last], last)
 
 
-def _frames(speech: NDArray[np.float32], first: int, last: int) -> NDArray[np.float64]:
-    """Pre-emphasised windows of columns first..last-1, float64 (last - first, 800), zeros outside."""
+def _stretch(speech: NDArray[np.float32], first: int, last: int) -> NDArray[np.float64]:
+    """Pre-emphasised samples under columns first..last-1, float64, zeros beyond both ends."""
     low = first * HOP - FFT_SIZE // 2
     high = (last - 1) * HOP + FFT_SIZE // 2
     # One sample more on the left: pre-emphasis looks one back, and beyond both ends it is silent.
@@ -178,40 +187,12 @@ def _frames(speech: NDArray[np.float32], first: int, last: int) -> NDArray[np.fl
     raw = speech[begin:end].astype(np.float64)
     raw[1:] -= PRE_EMPHASIS * speech[begin : end - 1]
     emphasised = raw[max(low, 0) - begin :]
-    padded = np.pad(emphasised, (max(-low, 0), high - end))
-    return np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::HOP]
-
-
-def _band_sums(magnitude: NDArray[np.float64], bank: NDArray[np.float32]) -> NDArray[np.float64]:
-    # Row by row, not one matrix product: a product's rounding depends on the number of rows, and a
-    # spectrogram must not depend on how it was cut into blocks. A band spans 27 bins at most.
-    sums = np.empty((magnitude.shape[0], bank.shape[0]))
-    for band, weights in enumerate(bank):
-        used = np.flatnonzero(weights)
-        span = slice(used[0], used[-1] + 1)
-        sums[:, band] = (magnitude[:, span] * weights[span]).sum(axis=1)
-    return sums
+    return np.pad(emphasised, (max(-low, 0), high - end))
 
 
 def _normalised(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     decibels = 20.0 * np.log10(np.maximum(FLOOR_AMPLITUDE, mel)) - REFERENCE_DB
     return np.clip(2.0 * RANGE * (decibels + 100.0) / 100.0 - RANGE, -RANGE, RANGE)
-
-
-# Slaney's scale: linear below 1 kHz (200/3 Hz per mel), then 27 steps per factor of 6.4.
-_HZ_PER_MEL = 200.0 / 3.0
-_KNEE_HZ = 1000.0
-_KNEE_MEL = _KNEE_HZ / _HZ_PER_MEL
-_LOG_STEP = math.log(6.4) / 27.0
-
-
-def _slaney_mel(hz: float) -> float:
-    return hz / _HZ_PER_MEL if hz < _KNEE_HZ else _KNEE_MEL + math.log(hz / _KNEE_HZ) / _LOG_STEP
-
-
-def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    above = _KNEE_HZ * np.exp(_LOG_STEP * (mel - _KNEE_MEL))
-    return np.where(mel < _KNEE_MEL, mel * _HZ_PER_MEL, above)
 
 
 def _require_finite(samples: NDArray[np.float32]) -> None:
@@ -221,3 +202,12 @@ def _require_finite(samples: NDArray[np.float32]) -> None:
             f"audio holds {wrong} samples of {samples.size} that are NaN or infinite; expected numbers",
             hint="re-encode the audio to 16-bit PCM and look at what made it",
         )
+
+
+@cache
+def _librosa() -> Any:
+    # numba compiles the resampler once; without a writable home it would do so at every start.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_root() / "numba"))
+    import librosa
+
+    return librosa
