@@ -140,7 +140,8 @@ class PlanStore:
                 return self.load(key)
             except PlanRefusedError as error:
                 reason = error.message
-            _log.warning("building a plan: %s", reason)
+                level = logging.INFO if isinstance(error, PlanMissingError) else logging.WARNING
+                _log.log(level, "building a plan: %s", reason)
             clear(folder)
             started = time.monotonic()
             content = build()

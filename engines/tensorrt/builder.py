@@ -8,31 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec
+from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import ArtifactError, InternalError
 from dubstream.engines.tensorrt import compat, timing
 from dubstream.engines.tensorrt.environment import use_device
+from dubstream.engines.tensorrt.interface import differences, signature
 from dubstream.engines.tensorrt.options import BuildOptions
 from dubstream.engines.tensorrt.watch import Progress, Watch, logger, progress_monitor, tail
 
 _log = logging.getLogger("dubstream.tensorrt")
-
-DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "UINT8": "uint8",
-    "INT8": "int8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-}
-"""TensorRT's names of element types, and numpy's."""
 
 
 def build_plan(
@@ -122,38 +110,25 @@ def _parser_error(error: Any) -> str:
     where = (
         f"node {error.node()} '{error.node_name()}' ({error.node_operator()}): " if error.node_name() else ""
     )
-    return f"{where}{error.desc()}"
+    return " ".join(f"{where}{error.desc()}".split())
 
 
 def check_interface(network: Any, spec: NetworkSpec) -> None:
     """Raise one ArtifactError naming every input and output of `network` that is not as in `spec`."""
-    sides: tuple[tuple[str, tuple[TensorSpec, ...], int, Callable[[int], Any]], ...] = (
-        ("input", spec.inputs, network.num_inputs, network.get_input),
-        ("output", spec.outputs, network.num_outputs, network.get_output),
-    )
-    wrong = []
-    for side, expected, count, get in sides:
-        found = {tensor.name: tensor for tensor in map(get, range(count))}
-        wanted = {tensor.name: tensor for tensor in expected}
-        wrong += [f"{side} '{name}' is missing" for name in wanted.keys() - found.keys()]
-        wrong += [f"{side} '{name}' is not in the spec" for name in found.keys() - wanted.keys()]
-        for name in wanted.keys() & found.keys():
-            received, want = _signature(found[name]), _wanted(wanted[name])
-            if received != want:
-                wrong.append(f"{side} '{name}' is {received}, expected {want}")
+    sides = {
+        "input": map(network.get_input, range(network.num_inputs)),
+        "output": map(network.get_output, range(network.num_outputs)),
+    }
+    found = {
+        side: {tensor.name: signature(tensor.dtype, tensor.shape) for tensor in tensors}
+        for side, tensors in sides.items()
+    }
+    wrong = differences(found, spec)
     if wrong:
         raise ArtifactError(
-            f"the parsed graph of {spec.name} does not fit its spec: {'; '.join(sorted(wrong))}",
+            f"the parsed graph of {spec.name} does not fit its spec: {'; '.join(wrong)}",
             hint=f"export it again: dubstream export {spec.name}",
         )
-
-
-def _signature(tensor: Any) -> str:
-    return f"{DTYPES.get(tensor.dtype.name, tensor.dtype.name)} {tuple(tensor.shape)}"
-
-
-def _wanted(tensor: TensorSpec) -> str:
-    return f"{tensor.dtype} {tuple(-1 if axis == BATCH else axis for axis in tensor.shape)}"
 
 
 def configured(trt: Any, builder: Any, spec: NetworkSpec, options: BuildOptions) -> Any:

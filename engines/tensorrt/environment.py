@@ -21,6 +21,11 @@ def use_device(ordinal: int | None) -> None:
         _checked(_runtime(), "cudaSetDevice", ordinal)
 
 
+def finish_default_stream() -> None:
+    """Wait for the default stream: for set-up work only, nothing of a job runs there."""
+    _checked(_runtime(), "cudaStreamSynchronize", 0)
+
+
 def current_environment(trt: Any, ordinal: int) -> Environment:
     """Versions and facts of CUDA device `ordinal`. DeviceError when there is no such device or driver."""
     runtime = _runtime()

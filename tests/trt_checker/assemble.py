@@ -1,9 +1,9 @@
 """TensorRT's real ONNX parser and builder on a machine with neither a GPU nor TensorRT's libraries.
 
-The Python bindings of TensorRT 11.4 (1 MB) are put in front of the libraries of its sibling TensorRT-RTX, which
-builds plans on a CPU. The two products lay some C++ classes out differently, so the result is safe for parsing and
-building only and must live in a subprocess (`checker.py`); plans it makes are evidence about the graph, not a
-product. Nothing of it is ever committed: about 146 MB are downloaded once into a cache folder.
+The Python bindings of TensorRT 11.4 (1 MB) are put in front of the libraries of its sibling TensorRT-RTX,
+which builds plans on a CPU. The two products lay some C++ classes out differently, so the result is safe for
+parsing and building only and must live in a subprocess (`checker.py`); plans it makes are evidence about the
+graph, not a product. Nothing of it is ever committed: about 146 MB are downloaded once into a cache folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _LINKS = {
     "libnvinfer.so.11": "libtensorrt_rtx.so.1.7.1",
     "libnvonnxparser.so.11": "libtensorrt_onnxparser_rtx.so.1.7.1",
 }
-_STUB = "int initLibNvInferPlugins(void *logger, const char *space) { (void)logger; (void)space; return 1; }\n"
+_STUB = (
+    "int initLibNvInferPlugins(void *logger, const char *space) { (void)logger; (void)space; return 1; }\n"
+)
 _UNREACHABLE = re.compile(
     r"NewConnectionError|NameResolutionError|Failed to establish a new connection|Name or service not known"
     r"|Temporary failure in name resolution|ConnectTimeoutError|ReadTimeoutError|Connection refused"
@@ -53,7 +55,8 @@ def cache_folder() -> Path:
 def assembled(folder: Path) -> Path:
     """`folder`, holding an importable ``tensorrt``; made now, by one process only, when it is not there yet.
 
-    Raises `IndexUnreachableError` when the download could not reach its index, RuntimeError for any other failure.
+    Raises `IndexUnreachableError` when the download could not reach its index, RuntimeError for any other
+    failure.
     """
     if (folder / "tensorrt").is_dir():
         return folder
