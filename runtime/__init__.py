@@ -1,1 +1,30 @@
 """Streaming dubbing: media, faces, audio, devices, the dub job and the command line. No torch, no onnx."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dubstream.runtime.artifacts import find_artifacts
+    from dubstream.runtime.job.dub import dub
+    from dubstream.runtime.job.options import DubOptions, DubRequest
+    from dubstream.runtime.job.summary import DubSummary
+
+__all__ = ["DubOptions", "DubRequest", "DubSummary", "dub", "find_artifacts"]
+
+_HOMES = {
+    "DubOptions": "job.options",
+    "DubRequest": "job.options",
+    "DubSummary": "job.summary",
+    "dub": "job.dub",
+    "find_artifacts": "artifacts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names when they are first used: importing the package costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.cache import folder_lock
-from dubstream.engines.storage import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
 from dubstream.runtime.coefficients import expression_template
 from dubstream.runtime.job.engines import EnginePool
@@ -29,13 +28,13 @@ from dubstream.runtime.job.options import DubRequest
 from dubstream.runtime.job.prepare import Preparation, Prepared
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.synthesise import Scene, Synthesiser
-from dubstream.runtime.job.timeline import Timeline, plan_timeline
+from dubstream.runtime.job.timeline import plan_timeline
 from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.job.units import UnitFolder, digest_facts
 from dubstream.runtime.media.assemble import Assembled, assemble, check_output_target
-from dubstream.runtime.media.audio import AudioTrack, decode_audio
+from dubstream.runtime.media.audio import decode_audio
 from dubstream.runtime.media.opening import content_digest
-from dubstream.runtime.media.probe import VideoInfo, probe_video
+from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.writer import SegmentWriter
 from dubstream.runtime.progress import Progress, silent
@@ -187,18 +186,20 @@ class _Job:
         for number in missing:
             start, stop = spans[number]
             name = _segment_name(number)
-            with self._units.making(name, {"start": start, "stop": stop}) as path:
-                with SegmentWriter(
+            with (
+                self._units.making(name, {"start": start, "stop": stop}) as path,
+                SegmentWriter(
                     path,
                     width=self._info.width,
                     height=self._info.height,
                     rate=self._timeline.rate,
                     colour=self._info.colour,
                     options=self._options.encode,
-                ) as writer:
-                    report = synthesiser.render(
-                        reader.frames_at, start, stop, writer.write, advance, trace=self._options.trace
-                    )
+                ) as writer,
+            ):
+                report = synthesiser.render(
+                    reader.frames_at, start, stop, writer.write, advance, trace=self._options.trace
+                )
             self._timing.add("synthesise", report)
 
     def _spans(self) -> list[tuple[int, int]]:

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.cache import folder_lock
-from dubstream.engines.storage import digest_facts
 from dubstream.kernels.boxes import Box
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
 from dubstream.runtime.faces.geometry import crop_box
@@ -31,7 +30,7 @@ from dubstream.runtime.job.options import FaceOptions, StreamOptions
 from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
 from dubstream.runtime.job.stabilise import Stabiliser
 from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.job.units import UnitFolder, digest_facts
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.progress import Progress

@@ -67,7 +67,8 @@ def test_a_unit_of_another_identity_is_not_finished(folder: UnitFolder) -> None:
 
 
 def test_leftovers_of_dead_processes_are_swept_and_of_living_ones_kept(folder: UnitFolder) -> None:
-    dead, living = folder.folder / ".4194999.a.bin", folder.folder / f".{os.getpid()}.b.bin"
+    dead = folder.folder / ".dubstream-0123456789ab.4194999.part"
+    living = folder.folder / f".dubstream-0123456789ab.{os.getpid()}.part"
     dead.write_bytes(b"x")
     living.write_bytes(b"x")
     UnitFolder(folder.folder, "identity")
