@@ -70,8 +70,12 @@ class Event(Protocol):
             BaseException: what the work before it raised.
         """
 
-    def elapsed_since(self, earlier: Event) -> float:
-        """Seconds on the device's clock from `earlier` to this event; both reached."""
+    def time(self) -> float:
+        """When the latest record was reached, in seconds on the clock of `time.perf_counter`.
+
+        A device with a clock of its own measures from an anchor that it set on both clocks when the
+        stream was made: differences are exact to microseconds, offsets to one synchronisation.
+        """
 
 
 class Device(Protocol):

@@ -61,7 +61,6 @@ class Flow(Generic[T]):
         with self._device.attach():
             try:
                 streams.extend(self._device.stream(name) for name in Streams._fields)
-                self._set_origin(streams[0])
                 reader.start()
                 writer.start()
                 self._feed(Streams(*streams))
@@ -73,12 +72,6 @@ class Flow(Generic[T]):
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
-
-    def _set_origin(self, stream: Stream) -> None:
-        self._origin = self._device.event()
-        self._origin.record(stream)
-        self._origin.synchronize()
-        self._origin_s = perf_counter()
 
     def _stop(self, threads: list[threading.Thread], streams: list[Stream]) -> None:
         self._abort()
@@ -191,8 +184,8 @@ class Flow(Generic[T]):
         passage.wait()
         ready = perf_counter()
         self._tally.waited("drain", ready - begin)
-        for name, from_s, to_s in passage.times(self._origin):
-            self._tally.busy(name, slot.sequence, self._origin_s + from_s, self._origin_s + to_s)
+        for name, began, ended in passage.times():
+            self._tally.busy(name, slot.sequence, began, ended)
         try:
             self._drain(slot)
         except Exception as error:

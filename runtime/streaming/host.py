@@ -71,16 +71,12 @@ class HostEvent:
         if self._latest is not None:
             self._latest.wait(timeout)
 
-    def elapsed_since(self, earlier: Event) -> float:
-        """Seconds from `earlier` to this event; raises `InternalError` unless both are reached."""
-        return self.time() - _host_event(earlier).time()
-
     def latest(self) -> _Record | None:
         """The latest record, for `HostStream.wait`."""
         return self._latest
 
     def time(self) -> float:
-        """When the latest record was reached, on the clock of `time.perf_counter`."""
+        """When the latest record was reached; raises `InternalError` before that."""
         if self._latest is None or not self._latest.reached:
             raise InternalError("the time of an event that was not reached was asked for")
         return self._latest.time
@@ -96,6 +92,7 @@ class HostStream:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._closed = False
+        self._lock = threading.Lock()  # nothing gets behind the end mark, where it would never run
         self._worker = threading.Thread(target=self._work, name=f"dubstream-{name}", daemon=True)
         self._worker.start()
 
@@ -121,16 +118,18 @@ class HostStream:
 
     def close(self) -> None:
         """Skip work that has not begun, wait for what has, join the worker. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._tasks.put(None)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._tasks.put(None)
         self._worker.join()
         self._on_close(self)
 
     def _submit(self, task: Callable[[], None]) -> None:
-        if self._closed:
-            raise InternalError(f"stream '{self.name}' is closed")
-        self._tasks.put(task)
+        with self._lock:
+            if self._closed:
+                raise InternalError(f"stream '{self.name}' is closed")
+            self._tasks.put(task)
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -81,10 +81,10 @@ class Passage:
             if isinstance(stage, Interruptible):
                 stage.interrupt()
 
-    def times(self, origin: Event) -> Iterator[tuple[str, float, float]]:
-        """Name, begin and end of every step in seconds since `origin`; only after `wait`."""
+    def times(self) -> Iterator[tuple[str, float, float]]:
+        """Name, begin and end of every step, as `Event.time`; only after `wait`."""
         for step in self._steps():
-            yield step.name, step.begin.elapsed_since(origin), step.end.elapsed_since(origin)
+            yield step.name, step.begin.time(), step.end.time()
 
     def _steps(self) -> Iterator[_Step]:
         yield self._upload
