@@ -72,14 +72,14 @@ def _load(path: Path, stream: BinaryIO) -> Any:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    # torch's own text recommends weights_only=False, which must not be passed on.
-    text = str(error)
-    forbidden = re.search(r"Unsupported (?:global|class|operand)[: ]+(?:GLOBAL )?([\w.]+)", text)
-    if forbidden is None:
-        detail = text.rpartition("WeightsUnpickler error:")[2].strip().split("\n")[0][:120]
-        return f"{type(error).__name__}: {detail}"
-    key = _key_before(path, forbidden[1])
-    return f"it holds a {forbidden[1]}, expected tensors only" + (f", at key {key!r:.120}" if key else "")
+    forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if forbidden is not None:
+        key = _key_before(path, forbidden[1])
+        return f"it holds a {forbidden[1]}, expected tensors only" + (f", at key {key!r:.120}" if key else "")
+    # torch's own advice is to try weights_only=False, which must not be passed on.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = next((line for line in lines if "weights_only" not in line and "torch.load" not in line), "")
+    return f"{type(error).__name__}: {detail[:120]}"
 
 
 def _key_before(path: Path, forbidden: str) -> str | None:

@@ -51,7 +51,8 @@ def produce(
         InternalError: conversion failed.
         StorageError: disk full, permission.
     """
-    with _torch_threads(threads), _temporary(folder, recipe.spec.name) as tmp:
+    name = recipe.spec.name
+    with _torch_threads(threads), storage_errors(folder, "exporting into"), _temporary(folder, name) as tmp:
         try:
             weights_of, rows = _convert(recipe, choice, tmp, allow_extra_keys, on_step)
         finally:
@@ -129,9 +130,8 @@ def _versions() -> dict[str, str]:
 @contextmanager
 def _temporary(folder: Path, name: str) -> Iterator[Path]:
     """A temporary file name in `folder`, gone afterwards whatever happens, with those killed runs left."""
-    with storage_errors(folder, "sweeping"):
-        for stale in folder.glob(f".{name}.{FP32}.*.part"):
-            stale.unlink(missing_ok=True)
+    for stale in folder.glob(f".{name}.{FP32}.*.part"):
+        stale.unlink(missing_ok=True)
     path = folder / f".{name}.{FP32}.{os.getpid()}.part"
     try:
         yield path
