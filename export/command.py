@@ -158,9 +158,7 @@ def _make_missing(
     missing = [spec.name for spec in specs if found[spec.name] is None]
     if not missing:
         return
-    from dubstream.export.produce import produce
-    from dubstream.export.recipes import RECIPES
-
+    produce, own_recipes = _torch_side()
     total = len(missing) * len(STEPS)
     for index, name in enumerate(missing):
 
@@ -169,7 +167,7 @@ def _make_missing(
             on_progress(ExportEvent("step", name, step, position, total))
 
         artifact = produce(
-            (recipes or RECIPES)[name],
+            (recipes or own_recipes)[name],
             choice,
             folder,
             allow_extra_keys=allow_extra_keys,
@@ -179,6 +177,18 @@ def _make_missing(
         found[name] = artifact
         done = (index + 1) * len(STEPS)
         on_progress(ExportEvent("done", name, "", done, total, str(artifact.path)))
+
+
+def _torch_side() -> tuple[Callable[..., Artifact], Mapping[str, Recipe]]:
+    """`produce` and the project's recipes; UsageError where the extra `export` is not installed."""
+    try:
+        from dubstream.export.produce import produce
+        from dubstream.export.recipes import RECIPES
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed, export needs it", hint='pip install "dubstream[export]"'
+        ) from error
+    return produce, RECIPES
 
 
 def _specs(names: Sequence[str], recipes: Mapping[str, Recipe] | None) -> list[NetworkSpec]:

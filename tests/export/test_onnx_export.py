@@ -221,6 +221,12 @@ def test_usage_errors(tmp_path: Path, names: list[str], options: dict[str, Any],
     assert not (tmp_path / "none").exists()
 
 
+def test_missing_torch_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dubstream.export.produce", None)
+    with pytest.raises(UsageError, match=r"produce is not installed.*dubstream\[export\]"):
+        export(tmp_path)
+
+
 def test_missing_checkpoints_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected DNet\.pt, LNet\.pth, found none"):
         export_networks(["dnet", "lnet"], checkpoints=tmp_path, weights=None, artifacts=tmp_path / "a")
