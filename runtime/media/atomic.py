@@ -27,13 +27,23 @@ def atomic_file(final: Path) -> Iterator[Path]:
     part = part_path(final)
     try:
         yield part
-        _flush(part)
-        part.replace(final)
+        commit(part, final)
     except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        discard(part)
         raise
+
+
+def commit(part: Path, final: Path) -> None:
+    """Flush a complete, closed temporary file to disk and give it its final name."""
+    _flush(part)
+    part.replace(final)
     _flush(final.parent)
+
+
+def discard(part: Path) -> None:
+    """Delete a temporary file if it is still there."""
+    with suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 def sweep_parts(folder: Path) -> list[Path]:

@@ -48,7 +48,7 @@ def reading(path: Path, doing: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Run a block that writes `path`; the system's errors leave as `StorageError`, others as `InternalError`."""
+    """Run a block that writes `path`: the system's errors become `StorageError`, others `InternalError`."""
     try:
         yield
     except DubError:

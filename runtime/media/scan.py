@@ -223,7 +223,7 @@ def _promised(scan: PacketScan, stream: Any, *, strict: bool) -> int:
     # Outside indexed containers a capture may begin before its first key frame: those packets are no loss.
     promised: int = stream.frames - scan.discarded
     count_packets = _one_frame_per_packet(stream) and (not strict or _in_indexed_container(stream.container))
-    return max(promised, scan.shown) if count_packets else promised
+    return int(max(promised, scan.shown)) if count_packets else promised
 
 
 def _in_indexed_container(container: Any) -> bool:
