@@ -62,7 +62,9 @@ def speech_from(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
             hint="check that the file holds speech and is not cut off",
         )
     _require_finite(samples)
-    mono = samples[0] if samples.shape[0] == 1 else samples.mean(axis=0, dtype=np.float32)
+    mono: NDArray[np.float32] = samples[0]
+    if samples.shape[0] > 1:
+        mono = samples.mean(axis=0, dtype=np.float32)
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise MediaError(
             f"audio has a sample rate of {rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz",

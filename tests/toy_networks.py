@@ -21,16 +21,16 @@ from dubstream.engines.specs import SPECS
 SOURCE = "seeded:toy"
 
 
-def publish_toys(folder: Path) -> dict[str, Artifact]:
-    """Publish toy artifacts of all networks into `folder`."""
+def publish_toys(folder: Path, *, broken: str | None = None) -> dict[str, Artifact]:
+    """Publish toy artifacts of all networks into `folder`; the `broken` one returns NaN."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: _publish(folder, spec) for name, spec in SPECS.items()}
+    return {name: _publish(folder, spec, broken == name) for name, spec in SPECS.items()}
 
 
-def _publish(folder: Path, spec: NetworkSpec) -> Artifact:
+def _publish(folder: Path, spec: NetworkSpec, broken: bool) -> Artifact:
     onnx_path, _ = artifact_paths(folder, spec.name)
     draft = onnx_path.with_suffix(".part")
-    draft.write_bytes(_model(spec).SerializeToString())
+    draft.write_bytes(_model(spec, broken).SerializeToString())
     files, digest = digest_files([draft], [onnx_path.name])
     sidecar = Sidecar(
         network=spec.name, precision="fp32", recipe="toy", recipe_version=1, spec=spec.as_json(), files=files,
@@ -41,8 +41,12 @@ def _publish(folder: Path, spec: NetworkSpec) -> Artifact:
     return open_artifact(folder, spec)
 
 
-def _model(spec: NetworkSpec) -> onnx.ModelProto:
+def _model(spec: NetworkSpec, broken: bool) -> onnx.ModelProto:
     nodes, constants = _GRAPHS[spec.name]
+    if broken:
+        constants = {
+            name: value * np.nan if value.shape == () else value for name, value in constants.items()
+        }
     graph = helper.make_graph(
         [helper.make_node(op, inputs, outputs, **attributes) for op, inputs, outputs, attributes in nodes],
         spec.name,

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
-import click
 import typer
 
 from dubstream.engines.errors import DubError, InternalError
@@ -54,24 +53,20 @@ def _options(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code. Interrupts and SIGTERM pass through."""
-    command = typer.main.get_command(app)
+    """Run one command; returns the exit code. SIGTERM passes through."""
     try:
-        outcome = command.main(list(arguments), prog_name="dubstream", standalone_mode=False)
+        app(list(arguments), prog_name="dubstream")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except DubError as error:
         print_error(error)
-        return error.exit_code
-    except click.exceptions.Abort as error:
-        raise KeyboardInterrupt from error
-    except click.ClickException as error:
-        error.show()
         return error.exit_code
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected failure", exc_info=True)
         fault = InternalError(
             f"unexpected {type(error).__name__}: {error}",
-            hint="run again with -vv for the traceback and report it",
+            hint="run again with -vv before the command for the traceback, and report it",
         )
         print_error(fault)
         return fault.exit_code
-    return outcome if isinstance(outcome, int) else 0
+    return 0

@@ -66,7 +66,7 @@ def dub(
     audio_mode: Annotated[
         str, typer.Option(help="Unequal lengths: cut, loop, bounce, freeze or silence.")
     ] = _default.audio_mode.value,
-    crf: Annotated[int, typer.Option(help="x264 quality, 0 (lossless) to 51.")] = _default.encode.crf,
+    crf: Annotated[float, typer.Option(help="x264 quality, 0 (lossless) to 51.")] = _default.encode.crf,
     preset: Annotated[str, typer.Option(help="x264 speed preset.")] = _default.encode.preset,
     batch: Annotated[
         int, typer.Option(help="Frames per network call.", rich_help_panel=_SPEED)

@@ -25,7 +25,7 @@ class FaceOptions:
 
     selector: str = "largest"
     detect_every: int = 5
-    max_gap: int = 12
+    max_gap: int = 5
 
     def __post_init__(self) -> None:
         if self.detect_every < 1 or self.max_gap < 0:

@@ -23,8 +23,10 @@ from dubstream.engines.cache import folder_lock
 from dubstream.kernels.boxes import Box
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
 from dubstream.runtime.faces.geometry import crop_box
-from dubstream.runtime.faces.observe import Observations, observe
-from dubstream.runtime.faces.track import Track, parse_face_selector, resolve_track
+from dubstream.runtime.faces.observations import Observations
+from dubstream.runtime.faces.observe import observe
+from dubstream.runtime.faces.selector import parse_face_selector
+from dubstream.runtime.faces.track import Track, resolve_track
 from dubstream.runtime.job.engines import EnginePool
 from dubstream.runtime.job.options import FaceOptions, StreamOptions
 from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
@@ -135,11 +137,13 @@ class Preparation:
                     detector, landmarks = CascadeDetector(), CascadeLandmarks()
                     frames = _counted(self._reader.frames(start, stop), "track", total, progress)
                     found = observe(frames, detector, landmarks, every=self._face.detect_every)
-                    found.save(path)
-            chunks.append(Observations.load(self._units.path(name)))
+                    with path.open("wb") as file:
+                        np.savez(file, allow_pickle=False, **found.arrays())
+            with np.load(self._units.path(name), allow_pickle=False) as arrays:
+                chunks.append(Observations.from_arrays(arrays))
             progress("track", stop, total)
         return resolve_track(
-            Observations.joined(chunks),
+            Observations.join(chunks),
             self._info.width,
             self._info.height,
             parse_face_selector(self._face.selector),
