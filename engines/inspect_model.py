@@ -70,6 +70,8 @@ def inspect_model(model: Path | bytes) -> ModelCensus:
     except Exception as error:  # protobuf's and onnx's errors share no base
         raise ArtifactError(f"not an ONNX model: {error}") from error
     graph = proto.graph
+    if not graph.output:
+        raise ArtifactError("not an ONNX model: its graph has no output")
     types = _types(onnx, graph)
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     return ModelCensus(
