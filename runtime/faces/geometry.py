@@ -174,7 +174,7 @@ def face_extent(points: ArrayLike) -> NDArray[np.float64]:
             centre_x - 1.125 * distance,
             middle_y - 1.75 * distance,
             centre_x + 1.125 * distance,
-            middle_y + 1.15 * distance,
+            middle_y + 1.2 * distance,
         ]
     )
 
