@@ -1,15 +1,16 @@
 """The JSON file beside an ONNX file: what it is, what it was made from, how well it was checked.
 
 A sidecar is read from disk before anything else, so it is treated as hostile: bounded size, exact
-keys, exact types, finite numbers.
+keys, exact types, finite numbers, and a seal over all of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
 
@@ -95,6 +96,7 @@ class Sidecar:
     def to_bytes(self) -> bytes:
         """The JSON text, readable by people; SidecarError if it would be larger than `MAX_BYTES`."""
         data = {"format": FORMAT, **asdict(self)}
+        data["seal"] = seal(data)
         raw = (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
         if len(raw) > MAX_BYTES:
             raise SidecarError(f"{len(raw)} bytes, at most {MAX_BYTES} are allowed")
@@ -114,7 +116,17 @@ def parse_sidecar(raw: bytes) -> Sidecar:
     if data.get("format") != FORMAT or isinstance(data["format"], bool):
         raise SidecarError(f"expected format {FORMAT}, found {_short(data.get('format'))}")
     del data["format"]
-    return Sidecar(**_checked(data, _SIDECAR_FIELDS, "sidecar"))
+    checked = _checked(data, {**_SIDECAR_FIELDS, "seal": _matching(_SHA256)}, "sidecar")
+    del checked["seal"]
+    sidecar = Sidecar(**checked)
+    if sidecar.to_bytes() != raw:
+        raise SidecarError("changed since it was written (its seal is not that of its content)")
+    return sidecar
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a sidecar's other fields, so that no damaged byte of it goes unnoticed."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_constant(text: str) -> NoReturn:

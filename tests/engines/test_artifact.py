@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dubstream.engines import artifact as artifact_module
@@ -18,7 +19,7 @@ from dubstream.engines.artifact import digest_files, open_artifact, publish_arti
 from dubstream.engines.cache import artifact_folder, cache_root, folder_lock
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.errors import ArtifactError, CheckpointError, RetryError, StorageError, UsageError
-from dubstream.engines.sidecar import MAX_BYTES, FidelityRow, Sidecar, SidecarError, parse_sidecar
+from dubstream.engines.sidecar import MAX_BYTES, FidelityRow, Sidecar, SidecarError, parse_sidecar, seal
 from dubstream.engines.weights import WeightsChoice
 
 SPEC = NetworkSpec(
@@ -70,7 +71,9 @@ def folder(tmp_path: Path) -> Path:
 
 def edit_sidecar(folder: Path, **changes: Any) -> None:
     path = folder / "toy.fp32.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    data = {**json.loads(path.read_text()), **changes}
+    del data["seal"]
+    path.write_text(json.dumps({**data, "seal": seal(data)}, indent=1) + "\n")
 
 
 def test_published_artifact_opens(folder: Path) -> None:
@@ -186,8 +189,22 @@ def test_hostile_sidecar_is_refused(folder: Path, raw: bytes) -> None:
         open_artifact(folder, SPEC)
 
 
+def test_any_damage_to_a_sidecar_is_noticed(folder: Path) -> None:
+    path, random = folder / "toy.fp32.json", np.random.default_rng(0)
+    raw = path.read_bytes()
+    for position in random.integers(0, len(raw), 300):
+        damaged = bytearray(raw)
+        damaged[position] ^= 1 << random.integers(8)
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=r"toy\.fp32\.json"):
+            open_artifact(folder, SPEC)
+    path.write_bytes(raw)
+    open_artifact(folder, SPEC)
+
+
 def test_every_field_is_needed_and_typed(folder: Path) -> None:
     data = json.loads((folder / "toy.fp32.json").read_text())
+    del data["seal"]
     for key in data:
         for wrong in (None, object, {}, [], "", 1.5, True):
             broken = {name: value for name, value in data.items() if name != key}
@@ -197,8 +214,9 @@ def test_every_field_is_needed_and_typed(folder: Path) -> None:
                 continue  # free text
             if (key, wrong) in [("extra_keys", []), ("files", []), ("fidelity", [])] or wrong == {}:
                 continue  # an empty collection is well formed
-            with pytest.raises(SidecarError):
-                parse_sidecar(json.dumps(broken).encode())
+            raw = json.dumps({**broken, "seal": seal(broken)}, indent=1) + "\n"
+            with pytest.raises(SidecarError, match=f"{key}|format"):
+                parse_sidecar(raw.encode())
 
 
 def test_links_folders_and_pipes_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
