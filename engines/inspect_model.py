@@ -110,7 +110,7 @@ def _name(onnx: Any, value: Any) -> str:
 
 
 def _numpy_name(onnx: Any, element: int) -> str:
-    name = onnx.TensorProto.DataType.Name(element).lower()
+    name = str(onnx.TensorProto.DataType.Name(element)).lower()
     return {"float": "float32", "double": "float64", "undefined": "unknown"}.get(name, name)
 
 
