@@ -200,9 +200,11 @@ def test_the_cancel_hook_is_asked_while_a_stage_is_stuck_and_interrupts_it() -> 
         def interrupt(self) -> None:
             interrupted.set()
 
+    in_time: list[bool] = []
+
     def hold(number: int) -> None:
         stuck.set()
-        assert interrupted.wait(PATIENCE_S)
+        in_time.append(interrupted.wait(PATIENCE_S))
         raise RuntimeError("interrupted")
 
     def cancel() -> None:
@@ -216,6 +218,7 @@ def test_the_cancel_hook_is_asked_while_a_stage_is_stuck_and_interrupts_it() -> 
         pytest.raises(CancelledError),
     ):
         streamer.run(endless(make_frames(BATCH)), fill, Collector(), cancel=cancel)
+    assert in_time == [True]
     assert our_threads() == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from streaming_parts import (
 )
 
 from dubstream.engines.errors import InternalError, UsageError
-from dubstream.runtime.streaming import HostDevice, Slot, Streamer
+from dubstream.runtime.streaming import HostDevice, Slot, Stream, Streamer
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,23 @@ def test_no_batches_are_a_run_too() -> None:
     with Streamer(HostDevice(), BUFFERS, make_stages(), batch=4) as streamer:
         report = streamer.run([], fill, drain)
     assert (report.frames, report.batches, drain.parts) == (0, 0, [])
+
+
+def test_only_the_items_in_use_are_copied() -> None:
+    copied: list[int] = []
+
+    class Watching(HostDevice):
+        def upload(self, dst: Any, src: Any, stream: Stream) -> None:
+            copied.append(len(src))
+            super().upload(dst, src, stream)
+
+        def download(self, dst: Any, src: Any, stream: Stream) -> None:
+            copied.append(len(dst))
+            super().download(dst, src, stream)
+
+    with Streamer(Watching(), BUFFERS, make_stages(), batch=4) as streamer:
+        streamer.run(batches_of(make_frames(6), 4), fill, Collector())
+    assert copied == [4, 4, 2, 2]
 
 
 def test_every_stage_is_bound_to_every_slot_before_the_first_frame() -> None:
