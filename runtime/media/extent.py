@@ -98,3 +98,18 @@ def _ebml_number(file: BinaryIO) -> int | None:
     length = 9 - first[0].bit_length()
     value = int.from_bytes(bytes([first[0] & (0xFF >> length)]) + file.read(length - 1), "big")
     return None if value == (1 << (7 * length)) - 1 else value
+
+
+def mp3_states_length(path: Path) -> bool:
+    """Whether an MP3 file carries a Xing, Info or VBRI header, which holds its exact length."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":
+            file.seek(
+                10
+                + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            )
+        else:
+            file.seek(0)
+        start = file.read(4096)
+    return any(mark in start for mark in (b"Xing", b"Info", b"VBRI"))

@@ -240,8 +240,8 @@ def _last_duration(pts: npt.NDArray[np.int64], duration: int, stream: Any) -> in
         return duration
     if len(pts) > 1:
         return max(1, int(np.median(np.diff(pts))))
-    rate = stream.guessed_rate or Fraction(25)
-    return max(1, round(1 / (rate * stream.time_base)))
+    ticks = 1 / ((stream.guessed_rate or Fraction(25)) * stream.time_base)
+    return max(1, round(float(ticks)))
 
 
 def _check_duration(pts: npt.NDArray[np.int64], end: int, stream: Any, limits: MediaLimits) -> None:
