@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from dubstream.engines.errors import InternalError, UsageError
+from dubstream.engines.errors import InternalError
 from dubstream.runtime.media.atomic import atomic_file
 from dubstream.runtime.media.audio import AudioSource, Samples
 from dubstream.runtime.media.guard import show, writing
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.opening import open_media
+from dubstream.runtime.media.target import check_output_target, muxer_of
 from dubstream.runtime.media.verify import check_output
 
-MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+__all__ = ["Assembled", "assemble", "check_output_target"]
+
 # Sample rates that AAC has; others are resampled to 48 kHz.
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_PACKET = 1024  # samples
@@ -28,12 +30,12 @@ _OWN = MediaLimits(max_pixels=2**31 - 1, max_frames=2**31 - 1)
 
 @dataclass(frozen=True)
 class Assembled:
-    """A finished output: frames, and the lengths of its video and audio in seconds (audio None if absent)."""
+    """A finished output: frames, and the lengths of its video and audio in seconds (0 without audio)."""
 
     path: Path
     frames: int
     video_s: float
-    audio_s: float | None
+    audio_s: float
 
 
 def assemble(
@@ -43,13 +45,14 @@ def assemble(
     *,
     rate: Fraction,
     frames: int,
+    audio_seconds: Fraction | None = None,
     audio_bit_rate: int = 192_000,
     comment: str | None = None,
 ) -> Assembled:
     """Join segments and audio into `out`, which appears under its name only when it has been checked.
 
     Segments come from `SegmentWriter` with equal options and sizes. Audio is cut, or filled with silence,
-    to the length of the video; it keeps its sample rate where AAC has it, and more than two channels are
+    to `audio_seconds`; it keeps its sample rate where AAC has it, and more than two channels are
     mixed down to stereo. Equal arguments give equal bytes.
 
     Args:
@@ -58,6 +61,7 @@ def assemble(
         out: .mp4, .m4v, .mov or .mkv.
         rate: frames per second of every segment, exact.
         frames: how many frames the segments must add up to.
+        audio_seconds: exact length of the audio track; by default the video's.
         audio_bit_rate: AAC bits per second.
         comment: text stored in the file, such as the true size of a padded picture.
 
@@ -71,33 +75,24 @@ def assemble(
         raise InternalError(f"no segments to make {show(out)} of")
     with writing(out), atomic_file(out) as part:
         part.touch()
-        _mux(segments, audio, part, muxer, rate, frames, audio_bit_rate, comment)
+        length = frames / rate if audio_seconds is None else audio_seconds
+        encoding = None if audio is None else _AudioPlan(audio, length, audio_bit_rate)
+        _mux(segments, encoding, part, muxer, rate, frames, comment)
         untrimmed_s = Fraction(0)
         if audio is not None and muxer == "matroska":
             untrimmed_s = Fraction(_AAC_PACKET, _aac_rate(audio))
         facts = check_output(part, frames, rate, has_audio=audio is not None, untrimmed_s=untrimmed_s)
-    audio_s = float(facts["audio"].end_s) if "audio" in facts else None
+    audio_s = float(facts["audio"].end_s) if "audio" in facts else 0.0
     return Assembled(out, frames, float(facts["video"].end_s), audio_s)
-
-
-def muxer_of(out: Path) -> str:
-    """FFmpeg's name of the container for an output name; `UsageError` for an extension we do not write."""
-    try:
-        return MUXERS[out.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"output {show(out)} ends in '{out.suffix}', expected one of {', '.join(MUXERS)}"
-        ) from None
 
 
 def _mux(
     segments: Sequence[Path],
-    audio: AudioSource | None,
+    audio: _AudioPlan | None,
     part: Path,
     muxer: str,
     rate: Fraction,
     frames: int,
-    audio_bit_rate: int,
     comment: str | None,
 ) -> None:
     import av
@@ -113,7 +108,7 @@ def _mux(
             output.metadata["comment"] = comment
         video = output.add_stream_from_template(first.streams.video[0])
         video.time_base = 1 / rate
-        encoder = None if audio is None else _AudioEncoder(output, audio, audio_bit_rate, frames / rate)
+        encoder = None if audio is None else _AudioEncoder(output, audio)
         written = 0
         for packet in _joined(segments, rate):
             if encoder is not None:
@@ -151,19 +146,27 @@ def _joined(segments: Sequence[Path], rate: Fraction) -> Iterator[Any]:
                 yield packet
 
 
+@dataclass(frozen=True)
+class _AudioPlan:
+    source: AudioSource
+    length_s: Fraction
+    bit_rate: int
+
+
 class _AudioEncoder:
     """Feeds an AAC stream from a source, no further than asked, so that nothing piles up in the muxer."""
 
-    def __init__(self, output: Any, source: AudioSource, bit_rate: int, duration_s: Fraction) -> None:
+    def __init__(self, output: Any, plan: _AudioPlan) -> None:
         from av.codec.context import Flags
 
+        source = plan.source
         self._output = output
         self._rate = source.rate
         self._layout = _two_at_most(source.layout)
-        self._blocks = _fitted(source, self._layout, round(duration_s * source.rate))
+        self._blocks = _fitted(source, self._layout, round(plan.length_s * source.rate))
         self._given = 0
         self._stream = output.add_stream("aac", rate=_aac_rate(source), layout=self._layout)
-        self._stream.codec_context.bit_rate = bit_rate
+        self._stream.codec_context.bit_rate = plan.bit_rate
         self._stream.codec_context.flags |= Flags.bitexact
 
     def advance(self, until_s: Fraction) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dubstream.engines.errors import UsageError
-from dubstream.runtime.media.assemble import muxer_of
 from dubstream.runtime.media.guard import show
+
+MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def check_output_target(out: Path, inputs: Iterable[Path]) -> None:
@@ -33,3 +34,13 @@ def check_output_target(out: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(
                 f"output {show(out)} and input {show(source)} are the same file", hint="choose another -o"
             )
+
+
+def muxer_of(out: Path) -> str:
+    """FFmpeg's name of the container for an output name; `UsageError` for an extension we do not write."""
+    try:
+        return MUXERS[out.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"output {show(out)} ends in '{out.suffix}', expected one of {', '.join(MUXERS)}"
+        ) from None
