@@ -15,7 +15,7 @@ from dubstream.runtime.faces.observations import VALUES, Observations, overlap
 from dubstream.runtime.faces.selector import FaceSelector
 from dubstream.runtime.faces.smoothing import smooth
 
-DEFAULT_MAX_GAP = 5  # frames
+DEFAULT_MAX_GAP = 3  # frames; flow bridges what detection misses, so a longer gap is a real absence
 DEFAULT_RADIUS = 4  # frames on each side
 _SHORTEST_RUN = 5  # frames; shorter appearances are detection errors
 _GAP_OVERLAP = 0.3  # IoU of the face before and after a gap that is filled
@@ -93,12 +93,12 @@ def resolve_track(
             hint="use footage that shows the speaker's face, or crop it closer",
         )
     person = _choose(found, selector or FaceSelector(), width, height)
-    values = _path(observations.frames, person, max_gap)
-    _fill_gaps(values, max_gap)
+    values = _path(observations.frames, person)
+    cuts = _join_sightings(values, observations.frames, person, max_gap)
     runs = [run for run in present_runs(~np.isnan(values[:, 0])) if _long_enough(run, len(values))]
     present = np.zeros(len(values), dtype=np.bool_)
     smoothed = np.zeros_like(values)
-    for first, last in runs:
+    for first, last in _split(runs, cuts):
         present[first : last + 1] = True
         smoothed[first : last + 1] = smooth(values[first : last + 1], radius)
     if not present.any():
@@ -171,45 +171,58 @@ def _by_box(found: list[Person], box: NDArray[np.float64]) -> Person:
     return found[number]
 
 
-def _path(frames: NDArray[np.int64], person: Person, max_gap: int) -> NDArray[np.float64]:
-    """The person's values over all frames, NaN where unseen; steps across filled gaps are spread out."""
+def _path(frames: NDArray[np.int64], person: Person) -> NDArray[np.float64]:
+    """The person's values over all frames, NaN where unseen."""
     values = np.full((len(frames), VALUES), np.nan)
     for sighting in person.sightings:
         start = int(np.searchsorted(frames, sighting.first))
         values[start : start + len(sighting.values)] = sighting.values
-    for before, after in zip(person.sightings, person.sightings[1:], strict=False):
-        gap = after.first - before.last
-        if gap - 1 <= max_gap:
-            end = int(np.searchsorted(frames, before.last))
-            start = int(np.searchsorted(frames, after.first))
-            _spread_step(
-                values[max(end - _JOINT_FRAMES, 0) : end + 1], values[start : start + _JOINT_FRAMES + 1], gap
-            )
     return values
+
+
+def _join_sightings(
+    values: NDArray[np.float64], frames: NDArray[np.int64], person: Person, max_gap: int
+) -> list[int]:
+    """Make the path continuous, in place, where one sighting takes over from another in place.
+
+    Returns:
+        Positions at which it is not continuous although no frame is missing: cuts, where smoothing must stop.
+    """
+    cuts = []
+    for before, after in zip(person.sightings, person.sightings[1:], strict=False):
+        end, start = (int(position) for position in np.searchsorted(frames, [before.last, after.first]))
+        if overlap(values[end, :4], values[start, :4]) < _GAP_OVERLAP:
+            cuts.append(start)
+        elif start - end - 1 <= max_gap:
+            low = max(end + 1 - min(_JOINT_FRAMES, len(before.values)), 0)
+            high = start + min(_JOINT_FRAMES, len(after.values))
+            _spread_step(values[low : end + 1], values[start:high], start - end)
+            _interpolate(values[end : start + 1])
+    return cuts
 
 
 def _spread_step(before: NDArray[np.float64], after: NDArray[np.float64], gap: int) -> None:
     """Two sightings disagree by the noise of their detections: meet half-way, in place."""
-    step = after[0] - before[-1]
-    speeds = [side[1:] - side[:-1] for side in (before, after)]
-    known = [speed[~np.isnan(speed[:, 0])].mean(axis=0) for speed in speeds if (~np.isnan(speed[:, 0])).any()]
-    step = step - gap * np.mean(known, axis=0) if known else step
-    fade_out = 0.5 * np.linspace(0.0, 1.0, len(before))[:, None]
-    fade_in = 0.5 * np.linspace(1.0, 0.0, len(after))[:, None]
-    before += fade_out * step
-    after -= fade_in * step
+    speeds = [side for side in (np.diff(before[-4:], axis=0), np.diff(after[:4], axis=0)) if len(side)]
+    motion = gap * np.concatenate(speeds).mean(axis=0) if speeds else 0.0
+    step = after[0] - before[-1] - motion
+    before += 0.5 * step * np.linspace(0.0, 1.0, len(before) + 1)[1:, None]
+    after -= 0.5 * step * np.linspace(1.0, 0.0, len(after) + 1)[:-1, None]
 
 
-def _fill_gaps(values: NDArray[np.float64], max_gap: int) -> None:
-    """Interpolate short absences, in place, where the face is about the same before and after."""
-    for first, last in present_runs(np.isnan(values[:, 0])):
-        inside = first > 0 and last < len(values) - 1
-        if not inside or last - first + 1 > max_gap:
-            continue
-        before, after = values[first - 1], values[last + 1]
-        if overlap(before[:4], after[:4]) >= _GAP_OVERLAP:
-            share = np.arange(1, last - first + 2)[:, None] / (last - first + 2)
-            values[first : last + 1] = before + share * (after - before)
+def _interpolate(stretch: NDArray[np.float64]) -> None:
+    """Fill everything between the first and the last row linearly, in place."""
+    share = np.linspace(0.0, 1.0, len(stretch))[:, None]
+    stretch[:] = (1.0 - share) * stretch[0] + share * stretch[-1]
+
+
+def _split(runs: list[tuple[int, int]], cuts: list[int]) -> list[tuple[int, int]]:
+    """Runs (first, last), broken before every cut."""
+    pieces = []
+    for first, last in runs:
+        starts = [first, *(cut for cut in sorted(cuts) if first < cut <= last)]
+        pieces += list(zip(starts, [start - 1 for start in starts[1:]] + [last], strict=True))
+    return pieces
 
 
 def _long_enough(run: tuple[int, int], count: int) -> bool:
