@@ -1,4 +1,4 @@
-"""Put a synthesised face into its frame, at the frame's own resolution.
+"""Put a synthesised face into its frame, at the frame's own resolution. Reference of `blend.cu`.
 
     enhanced 3 x 384 x 384 ── resized to the face box ── minus the source ── D, zero around the box
     face box ── soft mask of the lower face ── bands of D under it ── + source, rounded once ── window

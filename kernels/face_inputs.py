@@ -1,4 +1,4 @@
-"""What the lip and the enhancement network see of a frame.
+"""What the lip and the enhancement network see of a frame. Reference of `face_inputs.cu`.
 
     frame[face box] --384x384--> face  --rows 192.. black--> masked -+
                                                                       +-> 6 x 96 x 96  (faces_96)
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from dubstream.engines.errors import InternalError
 from dubstream.kernels.boxes import Box, as_box, box_size, cut, intersect
 from dubstream.kernels.checks import F32, U8, check_out, check_picture
+from dubstream.kernels.paste import paste
 from dubstream.kernels.planes import BGR_UNIT, to_planes
 from dubstream.kernels.resample import crop, crop_resize
 from dubstream.kernels.workspace import Workspace, thread_workspace
@@ -118,14 +119,14 @@ def _pasted(frame: U8, reference: U8, crop_box: Box, face_box: Box, space: Works
     width, height = box_size(inner)
     window = space.array("face_window", (height, width, 3), np.uint8)
     np.copyto(window, frame[cut(inner, (0, 0, 0, 0))])
-    shared = intersect(crop_box, inner)
-    if shared is not None:
-        crop_width, crop_height = box_size(crop_box)
-        pasted = space.array("face_reference", (crop_height, crop_width, 3), np.uint8)
-        cv2.resize(reference, (crop_width, crop_height), dst=pasted, interpolation=cv2.INTER_LINEAR)
-        window[cut(shared, inner)] = pasted[cut(shared, crop_box)]
-    x, y = inner[0], inner[1]
-    return crop(window, (face_box[0] - x, face_box[1] - y, face_box[2] - x, face_box[3] - y))
+    paste(window, reference, _seen_from(inner, crop_box), workspace=space)
+    return crop(window, _seen_from(inner, face_box))
+
+
+def _seen_from(origin: Box, box: Box) -> Box:
+    """The box in pixels of the array whose first pixel is the corner of `origin`."""
+    x, y = origin[0], origin[1]
+    return box[0] - x, box[1] - y, box[2] - x, box[3] - y
 
 
 def _reduce(picture: U8, out: F32) -> None:

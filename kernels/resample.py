@@ -1,4 +1,4 @@
-"""Cut a box out of a frame and bring it to a fixed size."""
+"""Cut a box or a turned square out of a frame and bring it to a fixed size. Reference of `resample.cu`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import SupportsIndex
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from dubstream.kernels.boxes import Box, as_box
-from dubstream.kernels.checks import U8, check_out, check_picture
+from dubstream.kernels.checks import U8, check_array, check_out, check_picture
 
 
 def crop(frame: U8, box: Box) -> U8:
@@ -44,4 +45,33 @@ def crop_resize(frame: U8, box: Sequence[SupportsIndex], out: U8) -> U8:
     size = check_picture(out, "out")
     check_out(out, "out", (*size, 3), np.uint8)
     cv2.resize(crop(frame, as_box(box)), size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+    return out
+
+
+def warp_affine(
+    frame: U8, to_frame: npt.NDArray[np.float64], out: U8, *, border: tuple[int, int, int] = (0, 0, 0)
+) -> U8:
+    """Sample a frame along an affine map: bilinear, positions rounded to 1/32 pixel (OpenCV warpAffine).
+
+    Args:
+        frame: uint8 BGR (H, W, 3), any strides.
+        to_frame: float64 (2, 3), from a pixel (x, y, 1) of `out` to one of the frame, pixel centres at whole
+            numbers.
+        out: uint8 (h, w, 3), C-contiguous; written.
+        border: blue, green, red outside the frame.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InternalError: a wrong shape or dtype.
+    """
+    check_picture(frame, "frame")
+    check_array(to_frame, "to_frame", (2, 3), np.float64)
+    size = check_picture(out, "out")
+    check_out(out, "out", (*size, 3), np.uint8)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(
+        frame, to_frame, size[::-1], dst=out, flags=how, borderMode=cv2.BORDER_CONSTANT, borderValue=border
+    )
     return out
