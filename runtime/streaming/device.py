@@ -43,8 +43,14 @@ class Stream(Protocol):
     def synchronize(self) -> None:
         """Wait on the host for all work launched so far; raises what the work raised."""
 
+    def drop(self) -> None:
+        """Skip work that has not begun, wait for what has, and forget a failure.
+
+        The stream, its handle included, can be used again. CUDA cannot skip: it waits for everything.
+        """
+
     def close(self) -> None:
-        """Drop work that has not begun, wait for what has, and free the stream. Idempotent."""
+        """Like `drop`, and free the stream. Idempotent."""
 
 
 class Event(Protocol):

@@ -5,7 +5,7 @@
     writer thread     oldest slot ─▶ wait for its bytes ─▶ drain ─▶ slot is free again
 
 The calling thread is the one that gets KeyboardInterrupt, and the one that ends the run: whatever
-happens, it aborts the queues, closes the streams, joins the threads and takes the slots back.
+happens, it aborts the queues, empties the streams, joins the threads and takes the slots back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from dubstream.engines.errors import DubError, InternalError, StageError
 from dubstream.runtime.streaming.channel import POLL_S, AbortedError, Channel, FinishedError
-from dubstream.runtime.streaming.device import Device, Stream
+from dubstream.runtime.streaming.device import Device
 from dubstream.runtime.streaming.passage import Passage, Streams
 from dubstream.runtime.streaming.report import Tally
 from dubstream.runtime.streaming.slots import Slot, SlotRing
@@ -34,6 +34,7 @@ class Flow(Generic[T]):
         device: Device,
         ring: SlotRing,
         passages: Sequence[Passage],
+        streams: Streams,
         tally: Tally,
         *,
         fill: Callable[[Slot, T], None],
@@ -41,7 +42,8 @@ class Flow(Generic[T]):
         cancel: Callable[[], None] | None,
         prefetch: int,
     ) -> None:
-        self._device, self._ring, self._passages, self._tally = device, ring, passages, tally
+        self._device, self._ring, self._passages = device, ring, passages
+        self._streams, self._tally = streams, tally
         self._fill, self._drain, self._cancel = fill, drain, cancel
         self._batch = ring.slots[0].batch
         self._decoded: Channel[T] = Channel(prefetch)
@@ -57,29 +59,27 @@ class Flow(Generic[T]):
         """Run to the end of `source`, or raise the first failure; all threads are gone afterwards."""
         reader = threading.Thread(target=self._read, args=(source,), name="dubstream-read", daemon=True)
         writer = threading.Thread(target=self._write, name="dubstream-drain", daemon=True)
-        streams: list[Stream] = []
         with self._device.attach():
             try:
-                streams.extend(self._device.stream(name) for name in Streams._fields)
                 reader.start()
                 writer.start()
-                self._feed(Streams(*streams))
+                self._feed()
                 self._join(writer)
             except AbortedError:
                 pass  # `_failure` says why.
             finally:
-                self._stop([reader, writer], streams)
+                self._stop([reader, writer])
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
-    def _stop(self, threads: list[threading.Thread], streams: list[Stream]) -> None:
+    def _stop(self, threads: list[threading.Thread]) -> None:
         self._abort()
         if not self._complete:
             for passage in self._passages:
                 passage.interrupt()
-        for stream in streams:
-            stream.close()
+            for stream in self._streams:
+                stream.drop()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
@@ -124,7 +124,7 @@ class Flow(Generic[T]):
 
     # The calling thread
 
-    def _feed(self, streams: Streams) -> None:
+    def _feed(self) -> None:
         while True:
             if self._cancel:
                 self._cancel()
@@ -140,7 +140,7 @@ class Flow(Generic[T]):
             self._fill_slot(slot, item)
             # The wait for the next batch must not keep this one alive.
             del item
-            self._passages[slot.index].enqueue(streams)
+            self._passages[slot.index].enqueue(self._streams)
             self._enqueued.put(slot)
         self._enqueued.finish()
 
@@ -153,8 +153,8 @@ class Flow(Generic[T]):
         except Exception as error:
             raise _named(error, "fill", frame) from error
         self._tally.busy("fill", filled, begin, perf_counter())
-        if slot.first < 0 or not 1 <= slot.count <= slot.batch:
-            raise InternalError(f"fill left {slot}, expected a first frame and 1 to {slot.batch} items")
+        if slot.first < 0 or not 0 <= slot.count <= slot.batch:
+            raise InternalError(f"fill left {slot}, expected a first frame and 0 to {slot.batch} items")
         self._position = (filled + 1, slot.first + slot.count)
 
     def _join(self, writer: threading.Thread) -> None:

@@ -41,8 +41,11 @@ class _Record:
     def reached(self) -> bool:
         return self._reached.is_set()
 
+    def wait_reached(self, timeout: float | None = None) -> bool:
+        return self._reached.wait(timeout)
+
     def wait(self, timeout: float | None = None) -> None:
-        if not self._reached.wait(timeout):
+        if not self.wait_reached(timeout):
             raise TimeoutError(f"event not reached within {timeout} s")
         if self.error is not None:
             raise self.error
@@ -92,6 +95,7 @@ class HostStream:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._closed = False
+        self._dropping = False
         self._lock = threading.Lock()  # nothing gets behind the end mark, where it would never run
         self._worker = threading.Thread(target=self._work, name=f"dubstream-{name}", daemon=True)
         self._worker.start()
@@ -116,6 +120,13 @@ class HostStream:
         self._submit(partial(self._reach, record))
         return record
 
+    def drop(self) -> None:
+        """Skip work that has not begun, wait for what has, and forget a failure; see `Stream.drop`."""
+        self._dropping = True
+        self.mark().wait_reached()
+        self._error = None
+        self._dropping = False
+
     def close(self) -> None:
         """Skip work that has not begun, wait for what has, join the worker. Idempotent."""
         with self._lock:
@@ -138,8 +149,8 @@ class HostStream:
             del task
 
     def _run(self, work: Callable[[], None]) -> None:
-        if self._closed and self._error is None:
-            self._error = InternalError(f"stream '{self.name}' was closed before its work began")
+        if (self._closed or self._dropping) and self._error is None:
+            self._error = InternalError(f"stream '{self.name}' was emptied before its work began")
         if self._error is not None:
             return
         try:

@@ -13,7 +13,7 @@ from dubstream.runtime.streaming.stages import Interruptible, Stage
 
 
 class Streams(NamedTuple):
-    """The three streams of a run; copies in, work and copies out go on side by side."""
+    """The three streams of a streamer; copies in, work and copies out go on side by side."""
 
     upload: Stream
     compute: Stream
@@ -58,8 +58,9 @@ class Passage:
         streams.compute.wait(self._slot.uploaded)
         self._compute[0].begin.record(streams.compute)
         for stage, step in zip(self._stages, self._compute, strict=True):
-            with self._attributed(step.name):
-                stage.enqueue(self._slot, streams.compute)
+            if self._slot.count:
+                with self._attributed(step.name):
+                    stage.enqueue(self._slot, streams.compute)
             step.end.record(streams.compute)
         streams.download.wait(self._slot.computed)
         self._enqueue_download(streams.download)

@@ -67,7 +67,8 @@ class Slot:
         device: device arrays by name: inputs, scratch and outputs.
         outputs: pinned arrays by name, read by `drain`.
         first: index of the batch's first frame; set by `fill`.
-        count: items in use, 1 to `batch`; set by `fill`. Items behind it are undefined.
+        count: items in use, 0 to `batch`; set by `fill`. Items behind it are undefined. A batch of 0 items
+            runs no stage: its `context` alone goes from `fill` to `drain`, in order.
         context: host-side facts that ride along from `fill` to `drain`; dropped with the slot's release.
         sequence: number of the batch within its run, from 0; set by the streamer.
         uploaded, computed, downloaded: reached when that step of the current batch is done.

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.runtime.streaming.device import Device
 from dubstream.runtime.streaming.flow import Flow
-from dubstream.runtime.streaming.passage import Passage
+from dubstream.runtime.streaming.passage import Passage, Streams
 from dubstream.runtime.streaming.report import StreamReport, Tally, step_names
 from dubstream.runtime.streaming.slots import BufferSpec, Slot, SlotRing
 from dubstream.runtime.streaming.stages import Stage
@@ -58,6 +58,9 @@ class Streamer:
         self._closed = False
         self._ring = SlotRing(device, buffers, batch, slots)
         self._passages = [Passage(device, slot, stages) for slot in self._ring.slots]
+        # Last, so that arguments that are refused leave no stream behind. One set for all runs: what is
+        # bound to a stream (a CUDA graph, shared scratch memory) stays valid from run to run.
+        self._streams = Streams(*(device.stream(name) for name in Streams._fields))
         self.nbytes = self._ring.nbytes
 
     def run(
@@ -71,13 +74,14 @@ class Streamer:
     ) -> StreamReport:
         """Send every batch of `source` through the stages; returns when the last one is drained.
 
-        May be called again, also after a run that failed; slots and bindings are used again.
+        May be called again, also after a run that failed; slots, bindings and streams
+        are used again.
 
         Args:
             source: one item per batch; iterated in a reader thread, at most `prefetch` + 1 items ahead.
                 A step of it cannot be interrupted, so it must not block for long.
             fill: called in this thread: copies the item into ``slot.inputs`` and sets ``slot.first``,
-                ``slot.count`` (only the last batch may be short) and, if wanted, ``slot.context``.
+                ``slot.count`` (0 to `batch`) and, if wanted, ``slot.context``.
             drain: called in a writer thread, in batch order, when ``slot.outputs[name][:slot.count]`` is
                 there. It must not keep views of the slot's arrays: the slot goes back when it returns.
             cancel: called in this thread before every batch and, while waiting, every 0.1 s; whatever it
@@ -100,6 +104,7 @@ class Streamer:
                 self._device,
                 self._ring,
                 self._passages,
+                self._streams,
                 tally,
                 fill=fill,
                 drain=drain,
@@ -112,9 +117,11 @@ class Streamer:
             self._running.release()
 
     def close(self) -> None:
-        """Let go of the slots and their memory. Idempotent."""
+        """Close the streams, let go of the slots and their memory. Idempotent."""
         if not self._closed:
             self._closed = True
+            for stream in self._streams:
+                stream.close()
             del self._ring, self._passages
 
     def __enter__(self) -> Self:

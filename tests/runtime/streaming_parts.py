@@ -147,3 +147,8 @@ class Latches:
 def our_threads() -> list[str]:
     """Names of the threads of streams and streamers that are alive."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("dubstream-")]
+
+
+def run_threads() -> list[str]:
+    """Those of them that must not outlive a run; streams live as long as their streamer."""
+    return [name for name in our_threads() if name in ("dubstream-read", "dubstream-drain")]

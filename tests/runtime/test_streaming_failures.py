@@ -22,10 +22,18 @@ from streaming_parts import (
     make_frames,
     make_stages,
     our_threads,
+    run_threads,
 )
 
 from dubstream.engines.errors import InternalError, MediaError, StageError, StorageError
 from dubstream.runtime.streaming import HostDevice, Slot, Stream, Streamer
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left() -> Iterator[None]:
+    yield
+    assert our_threads() == []
+
 
 BATCH = 2
 BAD = 3
@@ -69,13 +77,13 @@ class Faulty:
 
 
 def check_usable(faulty: Faulty, streamer: Streamer) -> None:
-    assert our_threads() == []
+    assert run_threads() == []
     faulty.place, faulty.drain = "nowhere", Collector()
     # The hooks count copies over both runs; numbers past BAD never fail.
     frames = make_frames(11, seed=5)
     faulty.run(streamer, frames)
     np.testing.assert_array_equal(faulty.drain.frames, expected(frames))
-    assert our_threads() == []
+    assert run_threads() == []
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
@@ -122,7 +130,7 @@ def test_a_stage_that_cannot_be_enqueued_is_named_too() -> None:
     streamer = Streamer(HostDevice(), BUFFERS, stages, batch=2)
     with streamer, pytest.raises(StageError, match=message):
         streamer.run(batches_of(make_frames(8), 2), fill, Collector())
-    assert our_threads() == []
+    assert run_threads() == []
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 0), (0, 3)])
@@ -169,7 +177,7 @@ def test_ctrl_c_ends_the_run(number: int) -> None:
     with Streamer(HostDevice(), BUFFERS, make_stages(), batch=BATCH) as streamer:
         with pytest.raises(KeyboardInterrupt):
             streamer.run(endless(make_frames(BATCH)), fill, drain)
-        assert our_threads() == []
+        assert run_threads() == []
         drain_all = Collector()
         frames = make_frames(7)
         streamer.run(batches_of(frames, BATCH), fill, drain_all)
@@ -190,7 +198,7 @@ def test_the_cancel_hook_ends_the_run_between_batches() -> None:
     streamer = Streamer(HostDevice(), BUFFERS, make_stages(), batch=BATCH)
     with streamer, pytest.raises(CancelledError):
         streamer.run(endless(make_frames(BATCH)), fill, drain, cancel=cancel)
-    assert our_threads() == []
+    assert run_threads() == []
 
 
 def test_the_cancel_hook_is_asked_while_a_stage_is_stuck_and_interrupts_it() -> None:
@@ -219,7 +227,7 @@ def test_the_cancel_hook_is_asked_while_a_stage_is_stuck_and_interrupts_it() -> 
     ):
         streamer.run(endless(make_frames(BATCH)), fill, Collector(), cancel=cancel)
     assert in_time == [True]
-    assert our_threads() == []
+    assert run_threads() == []
 
 
 def test_a_run_that_ends_well_interrupts_nothing() -> None:

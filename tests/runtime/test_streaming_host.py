@@ -147,9 +147,34 @@ def test_close_skips_what_has_not_begun(device: HostDevice) -> None:
     latch.set()
     closing.join(PATIENCE_S)
     assert seen == []
-    with pytest.raises(InternalError, match="closed before its work began"):
+    with pytest.raises(InternalError, match="emptied before its work began"):
         event.synchronize(PATIENCE_S)
     stream.close()
+
+
+def test_a_dropped_stream_skips_forgets_and_works_again(
+    device: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, latch, seen, event = device.stream("a"), threading.Event(), [], device.event()
+    stream.launch(passing(latch), "held")
+    stream.launch(lambda: seen.append("pending"), "pending")
+    event.record(stream)
+    # `drop` marks the end of the queue once it has decided to skip: the work that has begun ends then.
+    mark = stream.mark
+    monkeypatch.setattr(stream, "mark", lambda: latch.set() or mark())
+    stream.drop()
+    with pytest.raises(InternalError, match="emptied before its work began"):
+        event.synchronize(PATIENCE_S)
+    stream.launch(lambda: seen.append("again"), "again")
+    stream.synchronize()
+    assert seen == ["again"]
+
+
+def test_a_dropped_stream_forgets_its_failure(device: HostDevice) -> None:
+    stream = device.stream("a")
+    stream.launch(failing(ValueError("nonsense")), "bad")
+    stream.drop()
+    stream.synchronize()
 
 
 def test_the_device_closes_its_streams() -> None:

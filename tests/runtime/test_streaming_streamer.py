@@ -71,7 +71,8 @@ def test_only_the_items_in_use_are_copied() -> None:
 
 def test_every_stage_is_bound_to_every_slot_before_the_first_frame() -> None:
     stages = make_stages()
-    Streamer(HostDevice(), BUFFERS, stages, batch=1, slots=3)
+    with Streamer(HostDevice(), BUFFERS, stages, batch=1, slots=3):
+        pass
     assert [stage.bound for stage in stages] == [[0, 1, 2], [0, 1, 2]]
 
 
