@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import resource
 import shutil
+from contextlib import closing
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -31,11 +32,12 @@ from dubstream.runtime.job.synthesise import Scene, Synthesiser
 from dubstream.runtime.job.timeline import plan_timeline
 from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.job.units import UnitFolder, digest_facts
-from dubstream.runtime.media.assemble import Assembled, assemble, check_output_target
-from dubstream.runtime.media.audio import decode_audio
+from dubstream.runtime.media.assemble import Assembled, assemble
+from dubstream.runtime.media.audio import AudioFile, decode_audio
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.media.target import check_output_target
 from dubstream.runtime.media.writer import SegmentWriter
 from dubstream.runtime.progress import Progress, silent
 from dubstream.runtime.streaming.device import Device
@@ -77,15 +79,18 @@ class _Job:
         self._timing = Timing()
         self._reused = {"segments": 0}
         self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
-        self._audio = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
+        track = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
         self._template = expression_template(options.expression)
         self._timeline = plan_timeline(
             self._info.plan(options.limits),
             self._info.rate,
-            Fraction(self._audio.samples.shape[1], self._audio.rate),
+            Fraction(track.samples.shape[1], track.rate),
             options.audio_mode,
         )
         options.limits.check_most("max_frames", self._timeline.frames, "output frames planned")
+        with self._timing.measure("audio", self._timeline.frames):
+            self._mel = mel_spectrogram(speech_from(track.samples, track.rate))
+        self._lost_audio_s = track.lost_s
         self._pool = EnginePool(threads=options.stream.threads, batch=options.stream.batch)
         self._digests = {"video": content_digest(request.video), "audio": content_digest(request.audio)}
         log.info(
@@ -116,6 +121,7 @@ class _Job:
                     self._pool.opened(networks["lnet"]) as lnet,
                     self._pool.opened(networks["enet"]) as enet,
                     VideoReader(self._info, options.limits) as reader,
+                    closing(prepared.references),
                 ):
                     scene = self._scene(prepared)
                     stream = options.stream
@@ -127,13 +133,16 @@ class _Job:
 
     def assemble(self, segments: list[Path]) -> Assembled:
         with self._timing.measure("assemble", self._timeline.frames):
+            # Decoded a second time: sound in memory would grow with the clip.
+            options = self._options
+            sound = AudioFile(self._request.audio, options.limits, allow_truncated=options.allow_truncated)
             written = assemble(
                 segments,
-                self._audio,
+                sound,
                 self._request.output,
                 rate=self._timeline.rate,
                 frames=self._timeline.frames,
-                audio_seconds=self._timeline.audio_seconds,
+                comment=self._padding_note(),
             )
         # The result is complete; its segments would only take space.
         shutil.rmtree(self._units.folder, ignore_errors=True)
@@ -155,8 +164,8 @@ class _Job:
             wall_s=wall_s,
             fps=frames / wall_s,
             video_s=float(written.video_s),
-            audio_s=float(written.audio_s),
-            av_gap_s=abs(float(written.video_s - written.audio_s)),
+            audio_s=written.audio_s or 0.0,
+            av_gap_s=abs(written.video_s - (written.audio_s or 0.0)),
             absent=_ranges(~present),
             busy_s=dict(self._timing.busy_s),
             wall_over_slowest=ratios,
@@ -168,9 +177,15 @@ class _Job:
         )
 
     def _scene(self, prepared: Prepared) -> Scene:
-        with self._timing.measure("audio", self._timeline.frames):
-            mel = mel_spectrogram(speech_from(self._audio.samples, self._audio.rate))
-        return Scene(prepared, self._timeline, mel, self._options.pads, self._info.width, self._info.height)
+        info = self._info
+        return Scene(prepared, self._timeline, self._mel, self._options.pads, info.width, info.height)
+
+    def _padding_note(self) -> str | None:
+        """Where the encoder's pixel format cannot hold an odd side, the output says its true size."""
+        width, height = self._info.width, self._info.height
+        if self._options.encode.coded_size(width, height) == (width, height):
+            return None
+        return f"picture {width}x{height}; the last row or column is padding"
 
     def _render(
         self, synthesiser: Synthesiser, reader: VideoReader, spans: list[tuple[int, int]], missing: list[int]
@@ -195,6 +210,7 @@ class _Job:
                     rate=self._timeline.rate,
                     colour=self._info.colour,
                     options=self._options.encode,
+                    sample_aspect=self._info.sample_aspect,
                 ) as writer,
             ):
                 report = synthesiser.render(
@@ -230,6 +246,8 @@ class _Job:
             notes.append("no expression.mat: references have the neutral (zero) expression")
         if self._info.lost_frames:
             notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
+        if self._lost_audio_s:
+            notes.append(f"{self._lost_audio_s:.2f} s of damaged audio are missing")
         return notes
 
 

@@ -3,6 +3,8 @@
 A clip has two clocks: its own frames, already laid on a constant rate by the planner, and the new
 audio. `Timeline` joins them by the audio mode:
 
+The sound is cut, or filled with silence, to the length of the output's frames.
+
 | mode | audio longer than video | audio shorter than video |
 |---|---|---|
 | cut | audio cut to the video | video cut to the audio |
@@ -42,12 +44,10 @@ class Timeline:
     Attributes:
         rate: output frames per second, exact.
         sources: int64 (frames,), for every output frame the source frame it shows.
-        audio_seconds: exact length of the audio track to write; the input is cut or padded to it.
     """
 
     rate: Fraction
     sources: npt.NDArray[np.int64]
-    audio_seconds: Fraction
 
     @property
     def frames(self) -> int:
@@ -83,10 +83,7 @@ def plan_timeline(
         frames = max(video, wanted)
     else:
         frames = wanted
-    sources = plan[_positions(frames, video, mode)]
-    shown = Fraction(frames) / rate
-    keeps_audio = frames == wanted
-    return Timeline(rate, sources, audio_seconds if keeps_audio else shown)
+    return Timeline(rate, plan[_positions(frames, video, mode)])
 
 
 def _positions(frames: int, video: int, mode: AudioMode) -> npt.NDArray[np.int64]:

@@ -17,6 +17,9 @@ from dubstream.engines.errors import DubError, NoFaceError, StageError
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.job.timeline import AudioMode
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.media.reader import VideoReader
 
 FRAMES = 24
 STREAM = StreamOptions(batch=3, slots=2, threads=1, segment_s=0.32)
@@ -49,8 +52,9 @@ def undisturbed(
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    limits = MediaLimits()
+    with VideoReader(probe_video(path, limits), limits) as reader:
+        return [picture for _, picture in reader.frames()]
 
 
 def digest(path: Path) -> str:
