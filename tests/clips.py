@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 from scipy.io import wavfile
 
@@ -39,3 +40,14 @@ def write_speech(path: Path, seconds: float = 0.96, seed: int = 7) -> Path:
     """The demo's voice as 16-bit WAV."""
     wavfile.write(path, SAMPLE_RATE, (speech(seconds, seed=seed) * 32767).astype(np.int16))
     return path
+
+
+def remux(source: Path, target: Path) -> Path:
+    """The same packets in another container; Matroska needs no index at its end, so it can be cut off."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in reading.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                writing.mux(packet)
+    return target

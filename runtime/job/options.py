@@ -111,8 +111,8 @@ def parse_pads(text: str) -> Pads:
     """``top,bottom,left,right`` in pixels; `UsageError` for anything else."""
     try:
         numbers = [float(part) for part in text.split(",")]
-        if all(abs(number) < 1000 for number in numbers):
+        if len(numbers) == 4 and all(abs(number) < 1000 for number in numbers):
             return Pads(*numbers)
-    except (ValueError, TypeError):
+    except ValueError:
         pass
     raise UsageError(f"--pads received '{text}', expected top,bottom,left,right in pixels, e.g. 0,20,0,0")
