@@ -51,6 +51,8 @@ class Passage:
     def enqueue(self, streams: Streams) -> None:
         """Enqueue the slot's batch on the three streams; returns without waiting.
 
+        A batch of no items only passes the events, which keeps it in order.
+
         Raises:
             StageError: a step could not be enqueued.
         """
@@ -58,8 +60,8 @@ class Passage:
         streams.compute.wait(self._slot.uploaded)
         self._compute[0].begin.record(streams.compute)
         for stage, step in zip(self._stages, self._compute, strict=True):
-            if self._slot.count:
-                with self._attributed(step.name):
+            with self._attributed(step.name):
+                if self._slot.count:
                     stage.enqueue(self._slot, streams.compute)
             step.end.record(streams.compute)
         streams.download.wait(self._slot.computed)
@@ -96,7 +98,7 @@ class Passage:
         slot, used = self._slot, slice(0, self._slot.count)
         self._upload.begin.record(stream)
         with self._attributed(self._upload.name):
-            for name, pinned in slot.inputs.items():
+            for name, pinned in slot.inputs.items() if slot.count else ():
                 self._device.upload(slot.device[name][used], pinned[used], stream)
         self._upload.end.record(stream)
 
@@ -104,7 +106,7 @@ class Passage:
         slot, used = self._slot, slice(0, self._slot.count)
         self._download.begin.record(stream)
         with self._attributed(self._download.name):
-            for name, pinned in slot.outputs.items():
+            for name, pinned in slot.outputs.items() if slot.count else ():
                 self._device.download(pinned[used], slot.device[name][used], stream)
         self._download.end.record(stream)
 

@@ -38,7 +38,7 @@ class StreamReport:
 
     Attributes:
         stages: names of the stages, in order.
-        frames, batches: what was drained.
+        frames, batches: what was drained; frames counts the slots' items.
         wall_s: from the call of `run` to its end.
         busy_s: seconds at work by step, see `Span.name`; device steps on the device's clock.
         wait_s: seconds the host threads waited: ``read`` for room in the prefetch queue, ``fill`` for a

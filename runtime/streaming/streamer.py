@@ -74,8 +74,7 @@ class Streamer:
     ) -> StreamReport:
         """Send every batch of `source` through the stages; returns when the last one is drained.
 
-        May be called again, also after a run that failed; slots, bindings and streams
-        are used again.
+        May be called again, also after a run that failed; slots, bindings and streams are used again.
 
         Args:
             source: one item per batch; iterated in a reader thread, at most `prefetch` + 1 items ahead.
@@ -90,7 +89,8 @@ class Streamer:
 
         Raises:
             StageError: a stage, a copy, or an error without a name of its own in `source`, `fill` or
-                `drain` (as ``read``, ``fill``, ``drain``); carries the step and the first frame.
+                `drain` (as ``read``, ``fill``, ``drain``); carries the step and the first frame (for
+                ``read`` counted on from the last batch filled, as if those between were full).
             DubError: what `source`, `fill` or `drain` raised, unchanged.
             InternalError: the streamer is closed or already running, or `fill` set no valid count.
         """

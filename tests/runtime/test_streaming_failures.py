@@ -133,13 +133,13 @@ def test_a_stage_that_cannot_be_enqueued_is_named_too() -> None:
     assert run_threads() == []
 
 
-@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 0), (0, 3)])
+@pytest.mark.parametrize(("first", "count"), [(-1, 0), (-1, 1), (0, -1), (0, 3)])
 def test_a_fill_that_forgets_its_count_is_our_own_fault(first: int, count: int) -> None:
     def forgetful(slot: Slot, item: Any) -> None:
         slot.first, slot.count = first, count
 
     streamer = Streamer(HostDevice(), BUFFERS, make_stages(), batch=2)
-    with streamer, pytest.raises(InternalError, match="expected a first frame and 1 to 2 items"):
+    with streamer, pytest.raises(InternalError, match="expected a first frame and 0 to 2 items"):
         streamer.run([None], forgetful, Collector())
 
 

@@ -52,6 +52,24 @@ def test_no_batches_are_a_run_too() -> None:
     assert (report.frames, report.batches, drain.parts) == (0, 0, [])
 
 
+def test_a_batch_of_no_items_keeps_its_place_and_does_no_work() -> None:
+    worked: list[int] = []
+    device = HookedDevice(on_upload=worked.append, on_download=worked.append)
+    stages = make_stages(before=worked.append)
+    drained: list[tuple[str, int]] = []
+
+    def fill_sometimes(slot: Slot, number: int) -> None:
+        slot.first, slot.count, slot.context = 10 * number, number % 2, f"facts {number}"
+
+    with Streamer(device, BUFFERS, stages, batch=1) as streamer:
+        report = streamer.run(
+            range(5), fill_sometimes, lambda slot: drained.append((slot.context, slot.count))
+        )
+    assert drained == [(f"facts {number}", number % 2) for number in range(5)]
+    assert (report.frames, report.batches) == (2, 5)
+    assert len(worked) == 2 * 3
+
+
 def test_only_the_items_in_use_are_copied() -> None:
     copied: list[int] = []
 
