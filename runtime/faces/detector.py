@@ -29,7 +29,9 @@ _NEIGHBOURS = 5  # overlapping hits that make a face
 _EYES_Y, _LEFT_EYE_X, _RIGHT_EYE_X = 0.38, 0.31, 0.69
 _NOSE_DROP, _MOUTH_DROP, _MOUTH_HALF = 0.20, 0.41, 0.16
 
-_EYE_SEARCH_SIDE = 240  # pixels to which a face box is resized to look for eyes
+_EYE_SEARCH_SIDE = (
+    160  # pixels to which a face box is resized to look for eyes; 240 costs three times as much
+)
 _EYE_SEARCH_ROWS = 0.62
 _LARGEST_ROLL = 0.45  # radians
 _EYE_DISTANCES = (0.24, 0.60)  # of the box's side
@@ -129,7 +131,7 @@ class CascadeLandmarks:
         scale = _EYE_SEARCH_SIDE / (face.x2 - face.x1)
         size = (max(round(patch.shape[1] * scale), 1), max(round(patch.shape[0] * scale), 1))
         gray = cv2.resize(cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY), size, interpolation=cv2.INTER_AREA)
-        found = self._cascade.detectMultiScale(gray, 1.05, 4, minSize=(36, 36), maxSize=(100, 100))
+        found = self._cascade.detectMultiScale(gray, _PYRAMID_STEP, 4, minSize=(24, 24), maxSize=(67, 67))
         centres = np.array([(x + width / 2, y + height / 2) for x, y, width, height in found])
         pair = _plausible_pair(centres.reshape(-1, 2) / _EYE_SEARCH_SIDE)
         return None if pair is None else pair * _EYE_SEARCH_SIDE / scale + (left, top)
@@ -152,11 +154,12 @@ def reduced_gray(bgr: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], 
 
     if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
         raise InternalError(f"picture is {bgr.dtype} {bgr.shape}; expected uint8 (H, W, 3)")
-    scale = min(1.0, side / max(bgr.shape[:2]))
+    gray = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+    scale = min(1.0, side / max(gray.shape))
     if scale < 1.0:
-        size = (max(round(bgr.shape[1] * scale), 1), max(round(bgr.shape[0] * scale), 1))
-        bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8), scale
+        size = (max(round(gray.shape[1] * scale), 1), max(round(gray.shape[0] * scale), 1))
+        gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return gray, scale
 
 
 def _plausible_pair(centres: NDArray[np.float64]) -> NDArray[np.float64] | None:
