@@ -36,7 +36,7 @@ def portrait_frames(frames: int, side: int = SIDE) -> Iterator[npt.NDArray[np.ui
     """
     from skimage import data
 
-    picture = np.ascontiguousarray(data.astronaut()[..., ::-1])
+    picture = np.ascontiguousarray(data.astronaut()[..., ::-1])  # type: ignore[no-untyped-call]
     away = range(frames * 5 // 8, frames * 6 // 8)
     for k in range(frames):
         phase = 2 * np.pi * k / max(frames, 1)
@@ -73,18 +73,21 @@ def speech(seconds: float = SECONDS, rate: int = SAMPLE_RATE, seed: int = 7) -> 
             voice[start : start + step] += signal.lfilter(numerator, denominator, part) * np.hanning(
                 len(part)
             )
-    return (0.7 * voice / np.abs(voice).max()).astype(np.float32)
+    return np.asarray(0.7 * voice / np.abs(voice).max(), np.float32)
 
 
 def write_demo(folder: Path, seconds: float = SECONDS) -> tuple[Path, Path]:
     """Write `portrait.mp4` and `speech.wav` into `folder`; returns their paths."""
     from scipy.io import wavfile
 
+    from dubstream.runtime.media.colour import ColourTags
     from dubstream.runtime.media.writer import EncodeOptions, SegmentWriter
 
     folder.mkdir(parents=True, exist_ok=True)
     video, audio = folder / "portrait.mp4", folder / "speech.wav"
-    with SegmentWriter(video, width=SIDE, height=SIDE, rate=RATE, options=EncodeOptions()) as writer:
+    with SegmentWriter(
+        video, width=SIDE, height=SIDE, rate=RATE, colour=ColourTags(), options=EncodeOptions()
+    ) as writer:
         for frame in portrait_frames(round(seconds * RATE)):
             writer.write(frame)
     wavfile.write(audio, SAMPLE_RATE, (speech(seconds) * 32767).astype(np.int16))

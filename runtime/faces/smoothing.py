@@ -26,18 +26,12 @@ def smooth(values: ArrayLike, radius: int, order: int = 2) -> NDArray[np.float64
     """
     series = np.asarray(values, dtype=np.float64)
     count = series.shape[0]
-    span = min(2 * radius + 1, count)
+    span = min(2 * radius + 1, count - 1 + count % 2)
     if span <= order + 1:
         return series.copy()
-    fitted = _projection(span, order)
-    flat = series.reshape(count, -1)
-    half = span // 2
-    windows = np.lib.stride_tricks.sliding_window_view(flat, span, axis=0)
-    out = np.empty_like(flat)
-    out[half : half + windows.shape[0]] = windows @ fitted[half]
-    out[:half] = fitted[:half] @ flat[:span]
-    out[half + windows.shape[0] :] = fitted[half + 1 :] @ flat[count - span :]
-    return out.reshape(series.shape)
+    from scipy.signal import savgol_filter
+
+    return np.asarray(savgol_filter(series, span, order, axis=0, mode="interp"), dtype=np.float64)
 
 
 def smooth_boxes_upstream(boxes: ArrayLike) -> NDArray[np.int64]:
@@ -62,10 +56,3 @@ def smooth_boxes_upstream(boxes: ArrayLike) -> NDArray[np.int64]:
         window = out[count - _UPSTREAM_SPAN :] if ends else out[index : index + _UPSTREAM_SPAN]
         out[index] = window.mean(axis=0)
     return out.astype(np.int64)
-
-
-def _projection(span: int, order: int) -> NDArray[np.float64]:
-    """Matrix that maps `span` values to those of their least-squares polynomial."""
-    position = np.linspace(-1.0, 1.0, span)
-    basis = np.linalg.qr(np.vander(position, order + 1))[0]
-    return np.asarray(basis @ basis.T)

@@ -8,6 +8,7 @@ from pathlib import Path
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.faces.geometry import Pads
+from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
 from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
@@ -25,7 +26,7 @@ class FaceOptions:
 
     selector: str = "largest"
     detect_every: int = 5
-    max_gap: int = 5
+    max_gap: int = DEFAULT_MAX_GAP
 
     def __post_init__(self) -> None:
         if self.detect_every < 1 or self.max_gap < 0:
