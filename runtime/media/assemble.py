@@ -227,5 +227,6 @@ def _mixed_down(block: Samples, layout: str, channels: int) -> Samples:
         return np.repeat(block.mean(axis=0, keepdims=True, dtype=np.float32), channels, axis=0)
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
     frame.sample_rate = 48000  # any: the rate does not change
-    mixed = av.AudioResampler(format="fltp", layout="stereo", rate=48000).resample(frame)
+    bounded = {"rematrix_maxval": "1.0"}  # scales the mix so that it cannot exceed full scale
+    mixed = av.AudioResampler(format="fltp", layout="stereo", rate=48000, options=bounded).resample(frame)
     return np.concatenate([np.asarray(piece.to_ndarray(), np.float32) for piece in mixed], axis=1)

@@ -7,6 +7,7 @@ range both ways, as FFmpeg and OpenCV do, so that a player's guess about source 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,19 @@ class BgrWriter:
         self._pix_fmt = pix_fmt
         self._tags = tags
         self._reformatter = VideoReformatter()
+        self._canvas: Any = None
         self._how = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
     def __call__(self, picture: npt.NDArray[np.uint8]) -> Any:
         """PyAV frame of a uint8 HxWx3 BGR picture, tagged and without a time stamp."""
-        import av
-
+        height, width = picture.shape[:2]
+        if self._canvas is None or (self._canvas.width, self._canvas.height) != (width, height):
+            self._canvas = _left_sited_canvas(width, height)
+        plane = self._canvas.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        rows[:, : width * 3] = picture.reshape(height, width * 3)
         frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(picture, format="bgr24"),
+            self._canvas,
             format=self._pix_fmt,
             dst_colorspace=_matrix_code(self._tags),
             src_color_range=_FULL,
@@ -124,6 +130,28 @@ def tag_encoder(context: Any, tags: ColourTags) -> None:
     context.color_primaries = tags.primaries
     context.color_trc = tags.transfer
     context.color_range = _range_code(tags) if tags.range_known else 0
+
+
+def _left_sited_canvas(width: int, height: int) -> Any:
+    """A BGR frame whose conversion puts subsampled chroma where H.264 has it: above the left luma column.
+
+    swscale takes the siting from the frame, PyAV cannot set it, and the default (centred) would move the
+    colours by half a pixel with every generation.
+    """
+    import av
+
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=width, height=height, format=av.VideoFormat("bgr24"), time_base=Fraction(1, 25)
+    )
+    siting, sink = graph.add("setparams", "chroma_location=left"), graph.add("buffersink")
+    source.link_to(siting)
+    siting.link_to(sink)
+    graph.configure()
+    blank = av.VideoFrame(width, height, "bgr24")
+    blank.pts, blank.time_base = 0, Fraction(1, 25)
+    graph.push(blank)
+    return graph.pull()
 
 
 def _range_code(tags: ColourTags) -> int:

@@ -2,7 +2,8 @@
 
 Each source frame is given the output slot nearest to its time stamp, so that it appears at most half an
 output frame early or late, and is held until the next source frame's slot. Two source frames in one slot
-(a source faster than the output) show the later one. The last frame is held for its own duration.
+(a source faster than the output) show the later one. The last frame is held for its own duration, and
+is left out if that is half an output frame or less and the output would grow by a frame for it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def plan_cfr(
     ticks_per_slot = 1 / (time_base * rate)
     edges = [int(p) - int(pts[0]) for p in pts] + [max(int(end), int(pts[-1])) - int(pts[0])]
     _check_gaps(edges, time_base, limits)
-    total = max(_slot(edges[-1], ticks_per_slot), _slot(edges[-2], ticks_per_slot) + 1)
+    total = max(_slot(edges[-1], ticks_per_slot), 1)
+    if 2 * (edges[-1] - edges[-2]) > ticks_per_slot or len(pts) == 1:
+        total = max(total, _slot(edges[-2], ticks_per_slot) + 1)
     limits.check_most("max_frame_ratio", Fraction(total, len(pts)), "output frames planned per source frame")
     limits.check_most("max_frames", total, "output frames planned")
     slots = np.array([_slot(edge, ticks_per_slot) for edge in edges[:-1]], dtype=np.int64)

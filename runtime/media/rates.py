@@ -6,8 +6,8 @@ two frames of three), rounded to milliseconds by the container, or jittered by a
 1. The rates the container names, slowest first, and the even spacing of the time stamps are tried.
    The first whose grid every time stamp lies on (to one tick or one millisecond) is taken as it is,
    rational and unrounded: 24000/1001 stays 24000/1001.
-2. Otherwise the spacing is estimated (the mean gap if it is within 1 % of the median gap, the median if
-   not) and the nearest standard rate within 2 % is taken, else the estimate itself.
+2. Otherwise each gap counts as the nearest whole number of median gaps, at least one; the clip's length
+   over their sum is the spacing. The nearest standard rate within 2 % is taken, else the estimate itself.
 
 A rate above 240 fps becomes 240 fps.
 """
@@ -69,10 +69,8 @@ def _on_grid(seconds: npt.NDArray[np.float64], rate: Fraction, time_base: Fracti
 
 def _estimate(ticks: npt.NDArray[np.float64], time_base: Fraction) -> Fraction:
     gaps = np.diff(ticks)
-    median = max(float(np.median(gaps)), 1.0)
-    mean = float(np.mean(gaps))
-    gap = mean if abs(mean / median - 1) <= 0.01 else median
-    rate = 1 / (Fraction(gap).limit_denominator(1001) * time_base)
+    steps = np.maximum(np.rint(gaps / np.median(gaps)), 1).sum()
+    rate = Fraction(int(steps)) / (Fraction(int(ticks[-1])) * time_base)
     return min(_nearest_standard(rate, within=0.02) or rate.limit_denominator(1001), MAX_RATE)
 
 
