@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from dubstream.engines.contract import NetworkSpec
@@ -45,13 +47,7 @@ def build_plan(
     """
     trt = compat.load()
     watch = Watch(progress)
-    # The builder blocks its thread in C++, where no signal handler of Python runs: it gets its own thread.
-    with ThreadPoolExecutor(1, "tensorrt-build", use_device, (options.device,)) as pool:
-        try:
-            plan = pool.submit(_build, trt, model, spec, options, watch).result()
-        except BaseException:
-            watch.cancel()
-            raise
+    plan = _interruptible(lambda: _build(trt, model, spec, options, watch), watch)
     if watch.failure is not None:
         raise watch.failure
     if plan is None:
@@ -59,9 +55,35 @@ def build_plan(
     return plan
 
 
+def _interruptible(work: Callable[[], bytes | None], watch: Watch) -> bytes | None:
+    """Run `work` in a thread, because in C++ it would keep Python's signal handlers from running.
+
+    The first Ctrl-C waits for the builder's next step, which may be a minute away. The thread is a daemon so
+    that a second one ends the process at once; nothing is on disk yet that could be left half-done.
+    """
+    outcome: Future[bytes | None] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, name="tensorrt-build", daemon=True).start()
+    try:
+        return outcome.result()
+    except BaseException:
+        if not outcome.done():
+            watch.cancel()
+            _log.warning("stopping the build at its next step; interrupt again to leave at once")
+            wait([outcome])
+        raise
+
+
 def _build(
     trt: Any, model: bytes | Path, spec: NetworkSpec, options: BuildOptions, watch: Watch
 ) -> bytes | None:
+    use_device(options.device)  # this thread's own setting
     tail.clear()
     builder = trt.Builder(logger(trt))
     network = builder.create_network(compat.network_flags(trt))
