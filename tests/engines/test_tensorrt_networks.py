@@ -15,7 +15,7 @@ FOLDER = Path(os.environ.get("DUBSTREAM_ARTIFACTS", "/nonexistent"))
 ARTIFACTS = sorted(path.name.split(".")[:2] for path in FOLDER.glob("*.*.onnx"))
 
 CASTS = {("dnet", "fp32"): 2, ("lnet", "fp32"): 108, ("recon", "fp32"): 0}
-"""Launches with a cast fused in, counted on the checker's plans (in FP32: inside fused norms); more is a storm."""
+"""Launches with a cast fused in, on the checker's plans (in FP32: inside fused norms); more is a storm."""
 
 
 @pytest.mark.slow
