@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.errors import LimitError, MediaError, TruncatedMediaError
-from dubstream.runtime.media.extent import check_extent, mp3_states_length
+from dubstream.runtime.media.extent import check_extent, is_whole, missing_share, mp3_states_length
 from dubstream.runtime.media.guard import TRUNCATED_HINT, show
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.opening import opened
@@ -20,6 +20,7 @@ Samples = npt.NDArray[np.float32]
 
 # Containers that state the length of an audio stream exactly; elsewhere it is a guess from the bit rate.
 _EXACT_LENGTH = {"mov", "mp4", "wav", "w64", "flac", "aiff", "au", "caf"}
+_LOSSLESS = {"wav", "w64", "flac", "aiff", "au"}
 _GAP_S = (
     0.05  # a hole in the time stamps longer than this is filled with silence, so that sound stays in time
 )
@@ -49,7 +50,8 @@ class AudioTrack:
         samples: float32 (channels, n), nominal range -1..1.
         rate: samples per second.
         layout: FFmpeg's name of the channel layout.
-        lost_s: seconds that the file promises and that could not be decoded (0 unless damage was allowed).
+        lost_s: seconds that the file promises and that could not be decoded (0 unless damage was allowed);
+            where a container promises no length, damage that was noticed counts as one packet.
     """
 
     samples: Samples
@@ -99,7 +101,7 @@ class AudioFile:
         self._which = stream
         self._strict = not allow_truncated
         self.lost_s = 0.0
-        with opened(path, limits, "read the audio of") as container:
+        with opened(path, limits, "read the audio of", strict=self._strict) as container:
             if self._strict and not container.streams.video:
                 check_extent(path)
             found = self._stream(container)
@@ -109,6 +111,9 @@ class AudioFile:
             self.layout = str(context.layout.name)
             self.channels = int(context.layout.nb_channels)
             self._stated_s = self._stated_length(container, found)
+            self._missing_share = missing_share(path) if container.format.name in _LOSSLESS else 0.0
+            self._whole = self._strict or is_whole(path)
+            self._lossless = container.format.name in _LOSSLESS
         if self.rate <= 0 or self.channels <= 0:
             raise MediaError(f"{show(path)} has audio of {self.rate} Hz and {self.channels} channels")
         if self._stated_s is not None:
@@ -123,9 +128,9 @@ class AudioFile:
             LimitError: longer than `max_audio_s`, shorter than `min_audio_s`, or a hole beyond `max_gap_s`.
         """
         done = 0
-        with opened(self._path, self._limits, "decode the audio of") as container:
+        with opened(self._path, self._limits, "decode the audio of", strict=self._strict) as container:
             stream = self._stream(container)
-            stream.codec_context.options = {"err_detect": "explode"} if self._strict else {}
+            stream.codec_context.options = {"err_detect": "crccheck+explode"} if self._strict else {}
             for block in self._timed(container, stream):
                 self._check(block, done)
                 done += block.shape[1]
@@ -214,10 +219,11 @@ class AudioFile:
             )
 
     def _check_length(self, seconds: float) -> None:
-        slack_s = 0.05 + 4096 / self.rate  # encoder delay and padding that a container may or may not count
-        self.lost_s = max(0.0, (self._stated_s or 0.0) - seconds)
+        self.lost_s = max(0.0, (self._stated_s or 0.0) - seconds, seconds * self._missing_share)
+        # A container may or may not count an encoder's delay and padding.
+        slack_s = (1.5 if self._lossless else 4096) / self.rate
         if self.lost_s <= slack_s:
-            self.lost_s = 0.0
+            self.lost_s = 0.0 if self._whole else slack_s
         elif self._strict:
             raise TruncatedMediaError(
                 f"the audio of {show(self._path)} ends at {seconds:.2f} s, "

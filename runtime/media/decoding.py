@@ -36,7 +36,7 @@ def prepare_decoder(stream: Any, limits: MediaLimits, *, strict: bool) -> None:
     limits.check_most("max_pixels", pixels, f"pixels of a {context.width}x{context.height} video")
     options = {"max_pixels": str(limits.max_pixels)}
     if strict:
-        options["err_detect"] = "explode"
+        options["err_detect"] = "crccheck+explode"
     context.options = options
     context.thread_count = DECODER_THREADS
     context.thread_type = "AUTO"

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from dubstream.engines.errors import TruncatedMediaError
 from dubstream.runtime.media.guard import TRUNCATED_HINT, show
+from dubstream.runtime.media.structure import check_structure
 
 _STREAMED_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFFE)
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -15,8 +16,9 @@ _MAX_BOXES = 100_000
 
 
 def check_extent(path: Path) -> None:
-    """Raise `TruncatedMediaError` when RIFF, RF64, MP4 or Matroska headers promise more bytes than there are.
+    """Raise `TruncatedMediaError` when a file lacks bytes that its headers promise, or its pieces do not fit.
 
+    RIFF, RF64, MP4 and Matroska headers state sizes; for pieces that must fit see `structure`.
     Sizes that recorders write when they cannot seek back (0, all ones, "unknown") promise nothing.
     """
     actual = path.stat().st_size
@@ -27,6 +29,24 @@ def check_extent(path: Path) -> None:
             f"{show(path)} is cut short: its header promises {promised} bytes, it has {actual}",
             hint=TRUNCATED_HINT,
         )
+    check_structure(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether `check_extent` has nothing to say against a file."""
+    try:
+        check_extent(path)
+    except TruncatedMediaError:
+        return False
+    return True
+
+
+def missing_share(path: Path) -> float:
+    """Bytes that a file's headers promise and it lacks, over those it has; 0 where nothing is missing."""
+    actual = path.stat().st_size
+    with path.open("rb") as file:
+        promised = promised_size(file, actual)
+    return max(0.0, ((promised or 0) - actual) / actual)
 
 
 def promised_size(file: BinaryIO, actual: int) -> int | None:

@@ -26,12 +26,13 @@ _HEAD_BYTES = 64
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
 
 
-def open_media(path: Path, limits: MediaLimits) -> Any:
+def open_media(path: Path, limits: MediaLimits, *, strict: bool = True) -> Any:
     """Open a local file as a PyAV input container; the caller closes it.
 
     Args:
         path: a regular file. Any legal name works (leading dash, quotes, newline, "file:" and the like).
         limits: `max_pixels` already binds the scan that FFmpeg does while opening.
+        strict: let the container's own checksums and contradictions be errors instead of skipped data.
 
     Raises:
         MediaError: URL, missing, unreadable, empty, not a regular file, a still picture or animation,
@@ -46,6 +47,8 @@ def open_media(path: Path, limits: MediaLimits) -> Any:
         "protocol_whitelist": "file",
         "max_pixels": str(limits.max_pixels),
     }
+    if strict:
+        options["err_detect"] = "crccheck+explode"
     try:
         with reading(path, "open"):
             return av.open(str(absolute), "r", options=options, metadata_errors="replace")
@@ -57,9 +60,9 @@ def open_media(path: Path, limits: MediaLimits) -> Any:
 
 
 @contextmanager
-def opened(path: Path, limits: MediaLimits, doing: str) -> Iterator[Any]:
+def opened(path: Path, limits: MediaLimits, doing: str, *, strict: bool = True) -> Iterator[Any]:
     """`open_media` that closes, with every foreign exception of the block named after `doing`."""
-    container = open_media(path, limits)
+    container = open_media(path, limits, strict=strict)
     try:
         with reading(path, doing):
             yield container

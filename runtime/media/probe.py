@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dubstream.engines.errors import MediaError
 from dubstream.runtime.media.colour import ColourTags, tags_of
 from dubstream.runtime.media.decoding import decode, first_video_stream, prepare_decoder
-from dubstream.runtime.media.extent import check_extent
+from dubstream.runtime.media.extent import check_extent, is_whole
 from dubstream.runtime.media.guard import show
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.opening import opened
@@ -64,7 +64,10 @@ class VideoInfo:
 
     @property
     def lost_frames(self) -> int:
-        """Frames that the file promises and that could not be decoded (0 unless damage was allowed)."""
+        """Frames that the file promises and that could not be decoded (0 unless damage was allowed).
+
+        Where a container promises no number, damage that was noticed counts as one frame.
+        """
         return self.index.lost
 
     @property
@@ -98,7 +101,7 @@ def probe_video(path: Path, limits: MediaLimits, *, allow_truncated: bool = Fals
         LimitError: beyond one of the limits.
     """
     strict = not allow_truncated
-    with opened(path, limits, "read") as container:
+    with opened(path, limits, "read", strict=strict) as container:
         stream = first_video_stream(container, path)
         prepare_decoder(stream, limits, strict=strict)
         if strict:
@@ -106,15 +109,17 @@ def probe_video(path: Path, limits: MediaLimits, *, allow_truncated: bool = Fals
         scan = scan_packets(container, stream, limits, strict=strict)
         index = packet_index(scan, container, stream, path, limits) if strict else None
     if index is None:
-        with opened(path, limits, "decode") as container:
+        with opened(path, limits, "decode", strict=strict) as container:
             stream = first_video_stream(container, path)
             prepare_decoder(stream, limits, strict=strict)
             index = decoded_index(scan, container, stream, path, limits, strict=strict)
+    if index.lost == 0 and not strict and (scan.corrupt or not is_whole(path)):
+        index = replace(index, lost=1)
     return _describe(path, index, limits, strict=strict)
 
 
 def _describe(path: Path, index: FrameIndex, limits: MediaLimits, *, strict: bool) -> VideoInfo:
-    with opened(path, limits, "decode") as container:
+    with opened(path, limits, "decode", strict=strict) as container:
         stream = first_video_stream(container, path)
         prepare_decoder(stream, limits, strict=strict)
         frame = next(decode(container, stream, path, strict=strict), None)

@@ -164,7 +164,7 @@ class VideoReader:
         if not self._sought:
             self.close()
         if self._container is None:
-            self._container = open_media(self._info.path, self._limits)
+            self._container = open_media(self._info.path, self._limits, strict=self._strict)
             self._stream = first_video_stream(self._container, self._info.path)
             prepare_decoder(self._stream, self._limits, strict=self._strict)
         if self._sought:

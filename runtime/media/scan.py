@@ -22,6 +22,7 @@ from dubstream.runtime.media.limits import MediaLimits
 _INDEXED_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 _ONE_FRAME_PER_PACKET = {"h264", "hevc", "av1", "libdav1d", "vp9", "prores", "dnxhd", "ffv1", "mjpeg"}
 _PROGRESSIVE = (0, 1)  # AV_FIELD_UNKNOWN, AV_FIELD_PROGRESSIVE: a field of its own packet is not a frame
+_MOST_PER_SECOND = 1000
 _MEDIA_END_SLACK_S = Fraction(1, 10)  # audio frames of unknown duration
 
 
@@ -140,7 +141,7 @@ def decoded_index(
         limits.check_most("max_frames", len(raw), "frames decoded")
     if not raw:
         raise MediaError(f"{show(path)} holds no frame that can be decoded (0 frames)")
-    lost = max(0, _promised(scan, stream, strict=strict) - len(raw))
+    lost = max(0, _promised(scan, container, stream, strict=strict) - len(raw))
     if strict and lost:
         raise TruncatedMediaError(
             f"{show(path)} decodes to {len(raw)} frames, its header promises {len(raw) + lost}",
@@ -219,11 +220,15 @@ def _trustworthy(scan: PacketScan, container: Any, stream: Any) -> bool:
     )
 
 
-def _promised(scan: PacketScan, stream: Any, *, strict: bool) -> int:
+def _promised(scan: PacketScan, container: Any, stream: Any, *, strict: bool) -> int:
     # Outside indexed containers a capture may begin before its first key frame: those packets are no loss.
     promised: int = stream.frames - scan.discarded
-    count_packets = _one_frame_per_packet(stream) and (not strict or _in_indexed_container(stream.container))
-    return int(max(promised, scan.shown)) if count_packets else promised
+    if _one_frame_per_packet(stream) and (not strict or _in_indexed_container(container)):
+        promised = max(promised, scan.shown)
+    if not strict and not stream.frames and container.duration and _in_indexed_container(container):
+        expected = Fraction(container.duration, 1_000_000) * (stream.average_rate or 0)
+        promised = max(promised, round(expected))  # Matroska counts no frames
+    return promised
 
 
 def _in_indexed_container(container: Any) -> bool:
@@ -246,4 +251,9 @@ def _last_duration(pts: npt.NDArray[np.int64], duration: int, stream: Any) -> in
 
 def _check_duration(pts: npt.NDArray[np.int64], end: int, stream: Any, limits: MediaLimits) -> None:
     seconds = (end - int(pts[0])) * stream.time_base
+    if len(pts) > _MOST_PER_SECOND * seconds + 1:
+        raise MediaError(
+            f"{len(pts)} frames in {float(seconds):.6f} s, expected at most {_MOST_PER_SECOND} a second",
+            hint="the time stamps of the video are damaged",
+        )
     limits.check_most("max_duration_s", seconds, "seconds of video")
