@@ -1,6 +1,6 @@
 """Whole dubs as a user runs them: speed, memory against length, and resuming after `kill -9`.
 
-`python -m dubstream.benchmarks.dub_job VIDEO AUDIO --artifacts DIR --folder WORK [--options "--batch 2"]` prints JSON rows:
+`python -m dubstream.benchmarks.dub_job VIDEO AUDIO --artifacts DIR --folder WORK` prints JSON rows:
 
 - `dub`: frames, fps, audio against video, peak memory, wall time over the slowest resource;
 - `dub/long` (`--times N`): the same for the clip and the voice repeated N times, and the ratio of the peaks;
