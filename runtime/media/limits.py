@@ -44,7 +44,7 @@ class MediaLimits:
     def check_most(self, name: str, value: float | Fraction, what: str) -> None:
         """Raise `LimitError` when `value` exceeds the limit `name`; `what` describes the value."""
         limit = getattr(self, name)
-        if value > limit:
+        if float(value) > limit:
             raise LimitError(
                 f"{what}: {_plain(value)}, more than the {_plain(limit)} of {option_of(name)}",
                 hint=f"raise {option_of(name)} if the file is what you expect",
@@ -53,7 +53,7 @@ class MediaLimits:
     def check_least(self, name: str, value: float | Fraction, what: str) -> None:
         """Raise `LimitError` when `value` is below the limit `name`; `what` describes the value."""
         limit = getattr(self, name)
-        if value < limit:
+        if float(value) < limit:
             raise LimitError(
                 f"{what}: {_plain(value)}, less than the {_plain(limit)} of {option_of(name)}",
                 hint=f"lower {option_of(name)} if the file is what you expect",

@@ -102,10 +102,10 @@ def probe_video(path: Path, limits: MediaLimits, *, allow_truncated: bool = Fals
     """
     strict = not allow_truncated
     with opened(path, limits, "read", strict=strict) as container:
-        stream = first_video_stream(container, path)
-        prepare_decoder(stream, limits, strict=strict)
         if strict:
             check_extent(path)
+        stream = first_video_stream(container, path)
+        prepare_decoder(stream, limits, strict=strict)
         scan = scan_packets(container, stream, limits, strict=strict)
         index = packet_index(scan, container, stream, path, limits) if strict else None
     if index is None:
