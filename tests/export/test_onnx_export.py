@@ -71,7 +71,7 @@ def test_sidecar_records_where_it_came_from_and_how_near_it_is(
     sidecar = made[0].sidecar
     assert (sidecar.source, sidecar.opset, sidecar.precision) == ("seeded:retalk", 20, "fp32")
     assert {"torch", "onnx", "onnxruntime"} <= set(sidecar.tools)
-    assert len(sidecar.fidelity) == 5 * 2
+    assert len(sidecar.fidelity) == 4 * 2
     assert all(row.tolerance_share <= 1 and row.cosine > 0.999999 for row in sidecar.fidelity)
     assert 0 < max(row.max_abs for row in sidecar.fidelity) < 1e-5
 
@@ -146,7 +146,7 @@ def test_planted_faults_are_refused_and_leave_no_file(tmp_path: Path, error: flo
     with pytest.raises(FidelityError) as caught:
         export(tmp_path, toy_recipe(lambda plain: Deployed(plain, error)))
     assert message in caught.value.message
-    assert caught.value.message.count(" code: ") == 5
+    assert caught.value.message.count(" code: ") == 4
     assert "picture" not in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
