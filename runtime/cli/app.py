@@ -14,6 +14,7 @@ from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
 from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
+from dubstream.runtime.cli.engines_command import build, engines, inspect
 from dubstream.runtime.cli.show import print_error
 
 app = typer.Typer(
@@ -25,6 +26,9 @@ app = typer.Typer(
 )
 app.command()(dub)
 app.command("export")(export_command)
+app.command()(build)
+app.add_typer(engines, name="engines")
+app.command()(inspect)
 app.command()(doctor)
 
 

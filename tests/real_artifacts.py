@@ -1,0 +1,36 @@
+"""The real networks, exported once per version of the exporting code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from dubstream.engines.artifact import Artifact
+from dubstream.engines.cache import cache_root
+from dubstream.export.command import export_networks
+from dubstream.runtime.artifacts import open_all
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER_VARIABLE = "DUBSTREAM_ARTIFACTS"
+
+
+def real_artifacts() -> dict[str, Artifact]:
+    """Artifacts of all networks with seeded weights.
+
+    From the folder in $DUBSTREAM_ARTIFACTS, or exported into the cache under the digest of the code that makes
+    them: minutes the first time, nothing afterwards, and never the work of older code.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return open_all(Path(named))
+    folder = cache_root() / "test-artifacts" / _code_digest()
+    export_networks([], checkpoints=None, weights="seeded", artifacts=folder, threads=2)
+    return open_all(folder)
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "export").rglob("*.py"), ROOT / "engines" / "specs.py"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
