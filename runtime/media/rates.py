@@ -9,7 +9,7 @@ two frames of three), rounded to milliseconds by the container, or jittered by a
 2. Otherwise each gap counts as the nearest whole number of median gaps, at least one; the clip's length
    over their sum is the spacing. The nearest standard rate within 2 % is taken, else the estimate itself.
 
-A rate above 240 fps becomes 240 fps.
+A rate above 240 or below 1 fps becomes that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-MAX_RATE = Fraction(240)
+MIN_RATE, MAX_RATE = Fraction(1), Fraction(240)
 _FALLBACK = Fraction(25)
 _NTSC = Fraction(1000, 1001)
 _WHOLE = (5, 6, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
@@ -42,14 +42,14 @@ def choose_rate(
         time_base: seconds per unit.
         named: rates the container names, in any order; absent or absurd ones are ignored.
     """
-    sane = [rate for rate in named if rate is not None and 1 <= rate <= MAX_RATE]
+    sane = [rate for rate in named if rate is not None and MIN_RATE <= rate <= MAX_RATE]
     usable = sorted({_nearest_standard(rate, within=0.0002) or rate for rate in sane})
     if len(pts) < 2:
         return usable[0] if usable else _FALLBACK
     ticks = (pts - pts[0]).astype(np.float64)
     candidates = [*usable, *_even_rates(ticks, time_base)]
     for rate in candidates:
-        if rate <= MAX_RATE and _on_grid(ticks * float(time_base), rate, time_base):
+        if MIN_RATE <= rate <= MAX_RATE and _on_grid(ticks * float(time_base), rate, time_base):
             return rate
     return _estimate(ticks, time_base)
 
@@ -71,7 +71,8 @@ def _estimate(ticks: npt.NDArray[np.float64], time_base: Fraction) -> Fraction:
     gaps = np.diff(ticks)
     steps = np.maximum(np.rint(gaps / np.median(gaps)), 1).sum()
     rate = Fraction(int(steps)) / (Fraction(int(ticks[-1])) * time_base)
-    return min(_nearest_standard(rate, within=0.02) or rate.limit_denominator(1001), MAX_RATE)
+    rate = _nearest_standard(rate, within=0.02) or rate.limit_denominator(1001)
+    return max(MIN_RATE, min(rate, MAX_RATE))
 
 
 def _nearest_standard(rate: Fraction, within: float) -> Fraction | None:

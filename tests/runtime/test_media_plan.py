@@ -43,6 +43,10 @@ def test_faster_than_the_fastest_is_capped() -> None:
     assert choose_rate(stamps(Fraction(960), 500, Fraction(1, 96000)), Fraction(1, 96000)) == 240
 
 
+def test_slower_than_the_slowest_is_one_a_second() -> None:
+    assert choose_rate(np.array([0, 40, 9900], np.int64), MS) == 1
+
+
 def test_dropped_and_jittered_frames_do_not_slow_the_rate() -> None:
     rng = np.random.default_rng(3)
     kept = np.sort(rng.choice(2000, 1500, replace=False))
