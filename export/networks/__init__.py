@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dubstream.export.networks import dnet_deploy, lnet_deploy
 from dubstream.export.networks.dnet import DNet
 from dubstream.export.networks.enet import ENet
 from dubstream.export.networks.lnet import LNet
@@ -32,7 +33,7 @@ class NetworkFactory:
     """
 
     plain: Callable[[], nn.Module]
-    deployable: Callable[[nn.Module], nn.Module]
+    deployable: Callable[..., nn.Module]
     seed_rule: SeedRule = MAIN
 
     def build(self) -> nn.Module:
@@ -43,8 +44,8 @@ class NetworkFactory:
 
 
 NETWORKS: dict[str, NetworkFactory] = {
-    "dnet": NetworkFactory(DNet, lambda plain: plain),
-    "lnet": NetworkFactory(LNet, lambda plain: plain),
+    "dnet": NetworkFactory(DNet, dnet_deploy.deployable),
+    "lnet": NetworkFactory(LNet, lnet_deploy.deployable),
     "enet": NetworkFactory(ENet, lambda plain: plain),
     "recon": NetworkFactory(ReconNet, lambda plain: plain, AUXILIARY),
 }

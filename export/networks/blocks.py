@@ -158,6 +158,7 @@ class PyramidDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.levels = len(widths)
+        self.widths = [entering for entering, _ in widths]
         for level, (entering, leaving) in enumerate(widths):
             self.add_module(f"res{level}", chain(entering))
             self.add_module(f"up{level}", ConvStage(conv(entering, leaving, 3), leaving, enlarge=True))

@@ -61,6 +61,7 @@ class FourierConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         wide = int(channels * GLOBAL_SHARE)
         near = channels - wide
         self.convl2l = _reflecting_conv(near, near)
