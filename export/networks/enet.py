@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ STYLE = 512  # length of the identity code
 SLOPE = 0.2  # negative slope of LeakyReLU here
 GAIN = 2**0.5  # applied after every demodulated convolution
 DEMODULATION_EPSILON = 1e-8
+LIPS_SIZE = 96
 REFERENCE_SIZE = 256  # the identity is read from the reference at this height and width
 MARGIN = 2  # pixels the lips are extended by, mirrored
 FACTOR = 4  # output size over lips size
@@ -62,6 +64,14 @@ class ENet(nn.Module):
             x = block(x)
         code: Tensor = self.final_linear(F.leaky_relu(self.final_conv(x), SLOPE).flatten(1))
         return code
+
+
+def fixed_noise(seed: int) -> list[Tensor]:
+    """Reproducible noise for `ENet.forward`: one standard normal (1, 1, H, W) picture per convolution."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    sizes = [(LIPS_SIZE + 2 * MARGIN) * scale for scale in (2, 2, 4, 4)]
+    drawn = [generator.standard_normal((1, 1, size, size), dtype=np.float32) for size in sizes]
+    return [torch.from_numpy(noise) for noise in drawn]
 
 
 class HalvingBlock(nn.Module):
