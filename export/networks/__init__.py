@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dubstream.export.networks import dnet_deploy, enet_deploy, lnet_deploy
+from dubstream.export.networks import dnet_deploy, enet_deploy, lnet_deploy, recon_deploy
 from dubstream.export.networks.dnet import DNet
 from dubstream.export.networks.enet import ENet
 from dubstream.export.networks.lnet import LNet
@@ -47,6 +47,6 @@ NETWORKS: dict[str, NetworkFactory] = {
     "dnet": NetworkFactory(DNet, dnet_deploy.deployable),
     "lnet": NetworkFactory(LNet, lnet_deploy.deployable),
     "enet": NetworkFactory(ENet, enet_deploy.deployable),
-    "recon": NetworkFactory(ReconNet, lambda plain: plain, AUXILIARY),
+    "recon": NetworkFactory(ReconNet, recon_deploy.deployable, AUXILIARY),
 }
 """By the names of `dubstream.engines.specs.SPECS`."""

@@ -39,56 +39,81 @@ def driven_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class NormCollector:
-    """Rule for `AdaIN`: remembers the norms in the order they are met, for the `DriverBank`."""
+    """Remembers the norms of a network in the order they are met, for its `DriverBank`."""
 
     def __init__(self) -> None:
-        self.norms: list[AdaIN] = []
+        self.norms: list[tuple[AdaIN, ...]] = []
 
     def __call__(self, norm: AdaIN, _: Rewriter) -> DrivenNorm:
-        self.norms.append(norm)
+        """Rule for `AdaIN`."""
+        return self.joint(norm)
+
+    def joint(self, *parts: AdaIN) -> DrivenNorm:
+        """One norm for a picture whose channels belong to several `AdaIN`, in this order."""
+        self.norms.append(parts)
         return DrivenNorm(len(self.norms) - 1)
 
 
 class DriverBank(nn.Module):
     """Driving vector (N, F) to the `Driven` of every norm, in the order of `norms`."""
 
-    def __init__(self, norms: Sequence[AdaIN]) -> None:
+    def __init__(self, norms: Sequence[tuple[AdaIN, ...]]) -> None:
         super().__init__()
-        widths = sorted({norm.mlp_gamma.out_features for norm in norms})
-        groups = [[n for n in norms if n.mlp_gamma.out_features == width] for width in widths]
+        kinds = sorted({_widths(norm) for norm in norms})
+        groups = [[norm for norm in norms if _widths(norm) == kind] for kind in kinds]
         ordered = [norm for group in groups for norm in group]
         self.places = [ordered.index(norm) for norm in norms]
-        self.sizes = [len(group) for group in groups]
-        first = [norm.mlp_shared[0] for norm in ordered]
+        self.kinds = nn.ModuleList(_KindBank(group) for group in groups)
+        first = [part.mlp_shared[0] for group in groups for part in _by_part(group)]
         self.hidden_weight = constant(torch.cat([layer.get_parameter("weight") for layer in first]))
         self.hidden_bias = constant(torch.cat([layer.get_parameter("bias") for layer in first]))
-        self.weights = nn.ParameterList([constant(_outer_weights(group)) for group in groups])
-        self.biases = nn.ParameterList([constant(_outer_biases(group)) for group in groups])
+        self.sizes = [sum(map(len, group)) for group in groups]
 
     def forward(self, driver: Tensor) -> list[Driven]:
         hidden = F.relu(F.linear(driver, self.hidden_weight, self.hidden_bias))
         by_norm = hidden.reshape(-1, sum(self.sizes), AdaIN.HIDDEN).transpose(0, 1)
         driven: list[Driven] = []
-        for part, weight, bias in zip(
-            torch.split(by_norm, self.sizes), self.weights, self.biases, strict=True
-        ):
-            driven += _pairs(torch.matmul(part, weight) + bias)
+        for kind, part in zip(self.kinds, torch.split(by_norm, self.sizes), strict=True):
+            driven += kind(part)
         return [driven[place] for place in self.places]
 
 
-def _outer_weights(group: Sequence[AdaIN]) -> Tensor:
+class _KindBank(nn.Module):
+    """Hidden layers (parts * norms, N, hidden), first parts first, to the `Driven` of equal norms."""
+
+    def __init__(self, group: Sequence[tuple[AdaIN, ...]]) -> None:
+        super().__init__()
+        self.norms = len(group)
+        columns = list(zip(*group, strict=True))
+        self.weights = nn.ParameterList([constant(_outer_weights(column)) for column in columns])
+        self.biases = nn.ParameterList([constant(_outer_biases(column)) for column in columns])
+
+    def forward(self, hidden: Tensor) -> list[Driven]:
+        parts = []
+        for part, weight, bias in zip(
+            torch.split(hidden, self.norms), self.weights, self.biases, strict=True
+        ):
+            outer = torch.matmul(part, weight) + bias
+            parts.append(outer.reshape(self.norms, -1, 2, bias.shape[-1] // 2))
+        rows = torch.cat(parts, dim=3).transpose(1, 2).flatten(0, 1)
+        single = torch.split(rows, 1)
+        return list(zip(single[::2], single[1::2], strict=True))
+
+
+def _widths(norm: tuple[AdaIN, ...]) -> tuple[int, ...]:
+    return tuple(part.mlp_gamma.out_features for part in norm)
+
+
+def _by_part(group: Sequence[tuple[AdaIN, ...]]) -> list[AdaIN]:
+    """All first parts, then all second parts."""
+    return [part for column in zip(*group, strict=True) for part in column]
+
+
+def _outer_weights(column: Sequence[AdaIN]) -> Tensor:
     """(norms, hidden, 2 * width): columns of the scales, then of the shifts."""
-    return torch.stack([torch.cat([n.mlp_gamma.weight, n.mlp_beta.weight]).T for n in group])
+    return torch.stack([torch.cat([n.mlp_gamma.weight, n.mlp_beta.weight]).T for n in column])
 
 
-def _outer_biases(group: Sequence[AdaIN]) -> Tensor:
+def _outer_biases(column: Sequence[AdaIN]) -> Tensor:
     """(norms, 1, 2 * width), with the 1 that is added to every scale."""
-    return torch.stack([torch.cat([n.mlp_gamma.bias + 1, n.mlp_beta.bias])[None] for n in group])
-
-
-def _pairs(outer: Tensor) -> list[Driven]:
-    """(norms, N, 2 * width) to scale and shift of each norm."""
-    norms, _, both = outer.shape
-    rows = outer.reshape(norms, -1, 2, both // 2).transpose(1, 2).reshape(2 * norms, -1, both // 2)
-    single = torch.split(rows, 1)
-    return [(single[2 * index], single[2 * index + 1]) for index in range(norms)]
+    return torch.stack([torch.cat([n.mlp_gamma.bias + 1, n.mlp_beta.bias])[None] for n in column])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dubstream.export.networks.blocks import NORM_EPSILON, ConvStage, PictureNorm, SpectralConv2d
-from dubstream.export.networks.rewrite import Rewriter, constant, fixed_conv
+from dubstream.export.networks.rewrite import Rewriter, constant, fixed_conv, twin
 
 
 class FixedPictureNorm(nn.Module):
@@ -110,7 +108,7 @@ def fixed_same_conv(conv: nn.Conv2d, _: Rewriter) -> nn.Module:
     """Rule for `nn.Conv2d`: itself, or a `QuadConv` where that pays."""
     if conv.out_channels <= 4 and conv.kernel_size[0] > 1:
         return QuadConv(conv)
-    return copy.deepcopy(conv)
+    return twin(conv, {})
 
 
 def fixed_spectral_conv(conv: SpectralConv2d, rewrite: Rewriter) -> nn.Module:
@@ -122,11 +120,9 @@ def fixed_spectral_conv(conv: SpectralConv2d, rewrite: Rewriter) -> nn.Module:
 def fixed_stage(stage: ConvStage, rewrite: Rewriter) -> ConvStage:
     """Rule for `ConvStage`: doubling becomes part of the convolution."""
     conv, *others = (rewrite(layer) for layer in stage.model)
-    twin = copy.copy(stage)
-    twin.__dict__ = dict(stage.__dict__)
     if stage.enlarge:
         assert isinstance(conv, nn.Conv2d)
         conv = DoublingConv(conv)
-    twin.enlarge = False
-    twin._modules = {"model": nn.Sequential(conv, *others)}
-    return twin
+    fixed = twin(stage, {"model": nn.Sequential(conv, *others)})
+    fixed.enlarge = False
+    return fixed

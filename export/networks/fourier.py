@@ -61,7 +61,6 @@ class FourierConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels = channels
         wide = int(channels * GLOBAL_SHARE)
         near = channels - wide
         self.convl2l = _reflecting_conv(near, near)
@@ -99,6 +98,7 @@ class FourierBlock(nn.Module):
 
     def __init__(self, channels: int, driver: int) -> None:
         super().__init__()
+        self.channels = channels
         self.wide = int(channels * GLOBAL_SHARE)
         self.conv1 = FourierLayer(channels, driver)
         self.conv2 = FourierLayer(channels, driver)

@@ -7,20 +7,22 @@ batch norms are part of their convolutions; scales and shifts of the driven norm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dubstream.export.networks.blocks import AdaIN, ConvStage, PictureNorm, SpectralConv2d
 from dubstream.export.networks.dft import Fourier
-from dubstream.export.networks.driven import DriverBank, NormCollector
+from dubstream.export.networks.driven import Driven, DriverBank, NormCollector
 from dubstream.export.networks.fixed_blocks import (
     fixed_picture_norm,
     fixed_same_conv,
     fixed_spectral_conv,
     fixed_stage,
 )
-from dubstream.export.networks.fourier import FourierConv, SpectralTransform
+from dubstream.export.networks.fourier import FOURIER_SLOPE, FourierBlock, FourierLayer, SpectralTransform
 from dubstream.export.networks.lnet import LNet, SoundConv
 from dubstream.export.networks.rewrite import Rewriter, fixed_conv, merged_batch_norm
 
@@ -42,7 +44,7 @@ class DeployableLNet(nn.Module):
                 SpectralConv2d: fixed_spectral_conv,
                 PictureNorm: fixed_picture_norm,
                 ConvStage: fixed_stage,
-                FourierConv: lambda conv, _: FixedFourierConv(conv, fourier[conv.channels]),
+                FourierBlock: lambda block, _: FixedFourierBlock(block, collector, fourier[block.channels]),
                 SoundConv: FixedSoundConv,
             }
         )
@@ -72,23 +74,36 @@ class FixedSoundConv(nn.Module):
         return F.relu(y + x if self.residual else y)
 
 
-class FixedFourierConv(nn.Module):
-    """`FourierConv` with every picture mirrored at its edges once, and `FixedSpectralTransform`."""
+class FixedFourierBlock(nn.Module):
+    """`FourierBlock` that keeps local and global channels in one picture."""
 
-    def __init__(self, conv: FourierConv, fourier: Fourier) -> None:
+    def __init__(self, block: FourierBlock, collector: NormCollector, fourier: Fourier) -> None:
         super().__init__()
-        self.near_to_near = fixed_conv(conv.convl2l.weight)
-        self.near_to_wide = fixed_conv(conv.convl2g.weight)
-        self.wide_to_near = fixed_conv(conv.convg2l.weight)
-        self.spectral = FixedSpectralTransform(conv.convg2g, fourier)
+        self.layer1 = FixedFourierLayer(block.conv1, collector, fourier)
+        self.layer2 = FixedFourierLayer(block.conv2, collector, fourier)
 
-    def forward(self, near: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
-        edged = F.pad(near, (1, 1, 1, 1), mode="reflect")
-        edged_wide = F.pad(wide, (1, 1, 1, 1), mode="reflect")
-        return (
-            self.near_to_near(edged) + self.wide_to_near(edged_wide),
-            self.near_to_wide(edged) + self.spectral(wide),
-        )
+    def forward(self, x: Tensor, driven: Sequence[Driven]) -> Tensor:
+        y: Tensor = self.layer2(self.layer1(x, driven), driven) + x
+        return y
+
+
+class FixedFourierLayer(nn.Module):
+    """`FourierLayer` with one norm for both kinds of channels, and one convolution towards the local."""
+
+    def __init__(self, layer: FourierLayer, collector: NormCollector, fourier: Fourier) -> None:
+        super().__init__()
+        conv = layer.ffc
+        self.near = conv.convl2l.out_channels
+        self.to_near = fixed_conv(torch.cat([conv.convl2l.weight, conv.convg2l.weight], dim=1))
+        self.near_to_wide = fixed_conv(conv.convl2g.weight)
+        self.wide_to_wide = FixedSpectralTransform(conv.convg2g, fourier)
+        self.norm = collector.joint(layer.bn_l, layer.bn_g)
+
+    def forward(self, x: Tensor, driven: Sequence[Driven]) -> Tensor:
+        edged = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        near = self.to_near(edged)
+        wide = self.near_to_wide(edged[:, : self.near]) + self.wide_to_wide(x[:, self.near :])
+        return F.leaky_relu(self.norm(torch.cat([near, wide], dim=1), driven), FOURIER_SLOPE)
 
 
 class FixedSpectralTransform(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,20 +31,24 @@ class Rewriter:
         rule = self._rules.get(type(module))
         if rule is not None:
             return rule(module, self).eval()
-        twin = copy.copy(module)
-        twin.__dict__ = dict(module.__dict__)
-        twin._parameters = {key: _copied(value) for key, value in module._parameters.items()}
-        twin._buffers = {key: _cloned(value) for key, value in module._buffers.items()}
-        twin._modules = {key: child and self(child) for key, child in module._modules.items()}
-        return twin.eval()
+        return twin(module, {name: self(child) for name, child in module.named_children()})
 
 
-def _copied(value: nn.Parameter | None) -> nn.Parameter | None:
-    return None if value is None else constant(value)
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
-def _cloned(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.clone()
+def twin(module: _Module, children: Mapping[str, nn.Module]) -> _Module:
+    """A copy of `module` with its own tensors and the given children."""
+    copied = copy.copy(module)
+    copied.__dict__ = dict(module.__dict__)
+    copied._parameters = {
+        name: None if value is None else constant(value) for name, value in module._parameters.items()
+    }
+    copied._buffers = {
+        name: None if value is None else value.clone() for name, value in module._buffers.items()
+    }
+    copied._modules = dict.fromkeys(module._modules) | dict(children)
+    return copied.eval()
 
 
 def constant(value: Tensor) -> nn.Parameter:
