@@ -36,9 +36,9 @@ def write_portrait(path: Path, frames: int = 24, side: int = SIDE) -> Path:
     return write_video(path, portrait_frames(frames, side))
 
 
-def write_speech(path: Path, seconds: float = 0.96, seed: int = 7) -> Path:
+def write_speech(path: Path, seconds: float = 0.96, *, rate: int = SAMPLE_RATE, seed: int = 7) -> Path:
     """The demo's voice as 16-bit WAV."""
-    wavfile.write(path, SAMPLE_RATE, (speech(seconds, seed=seed) * 32767).astype(np.int16))
+    wavfile.write(path, rate, (speech(seconds, rate, seed) * 32767).astype(np.int16))
     return path
 
 

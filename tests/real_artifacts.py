@@ -18,8 +18,8 @@ FOLDER_VARIABLE = "DUBSTREAM_ARTIFACTS"
 def real_artifacts() -> dict[str, Artifact]:
     """Artifacts of all networks with seeded weights.
 
-    From the folder in $DUBSTREAM_ARTIFACTS, or exported into the cache under the digest of the code that makes
-    them: minutes the first time, nothing afterwards, and never the work of older code.
+    From the folder in $DUBSTREAM_ARTIFACTS, or exported into the cache under the digest of the code that
+    makes them: minutes the first time, nothing afterwards, and never the work of older code.
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if named:

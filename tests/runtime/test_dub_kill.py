@@ -25,7 +25,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         write_portrait(folder / "talk.mp4", 30)
-        write_speech(folder / "voice.wav", SECONDS)
+        write_speech(folder / "voice.wav", SECONDS, rate=16_000)  # the network's rate: nothing to compile
         publish_toys(folder / "artifacts")
 
     def start(self, output: str, cache: str) -> subprocess.Popen[bytes]:
