@@ -33,14 +33,23 @@ class DeployableDNet(nn.Module):
         )
         self.mapping = rewrite(plain.mapping_net)
         self.warping = rewrite(plain.warpping_net)
+        self.warp = Warp()
         self.editing = rewrite(plain.editing_net)
         self.bank = DriverBank(collector.norms)
 
     def forward(self, image: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        driven = self.bank(self.mapping(coefficients))
+        # The mapping, a thousandth of the work, is float32 whatever the rest is: so are its inputs.
+        driven = self.bank(self.mapping(coefficients).to(image.dtype))
         flow = self.warping(image, driven)
-        warped = warp(image, flow)
+        warped = self.warp(image, flow)
         return self.editing(image, warped, driven), warped, flow
+
+
+class Warp(nn.Module):
+    """`warp`, in float32 whatever its inputs are; the result has the picture's type."""
+
+    def forward(self, image: Tensor, flow: Tensor) -> Tensor:
+        return warp(image.float(), flow.float()).to(image.dtype)
 
 
 class LiveEditingBlock(nn.Module):

@@ -140,13 +140,13 @@ class FixedStyledConv(nn.Module):
     """`StyledConv` as conv(x * s, W) * d, with d = 1 / sqrt(s² @ sum over the kernel of W²).
 
     LeakyReLU lets positive factors pass, so d is not multiplied in here: the bias is divided by it, and
-    the next step's own scaling takes it along. d is float32 whatever the rest is.
+    the next step's own scaling takes it along.
     """
 
     def __init__(self, layer: StyledConv, noise: Tensor | None) -> None:
         super().__init__()
         weight = layer.modulated_conv.weight[0]
-        self.energy = constant(weight.double().square().sum(dim=(2, 3)).T.float())
+        self.modulation = Modulation(weight)
         self.bias = constant(layer.bias.flatten())
         self.noise = None if noise is None else constant(noise * layer.weight)
         wide = weight.shape[1] > 4
@@ -157,12 +157,28 @@ class FixedStyledConv(nn.Module):
         picture, factor = x
         picture = picture * (factor * style)[:, :, None, None]
         inner = self.conv(double(picture) if self.double_first else picture)
-        energy = style.float().square() @ self.energy.float()
-        undo = torch.sqrt(energy + DEMODULATION_EPSILON) / GAIN
-        offset = (self.bias * undo)[:, :, None, None]
+        growth, undo = self.modulation(style)
+        offset = (self.bias * growth)[:, :, None, None]
         if self.noise is not None:
-            offset = offset + self.noise * undo[:, :, None, None]
-        return F.leaky_relu(inner + offset.to(inner.dtype), SLOPE), (1 / undo).to(inner.dtype)
+            offset = offset + self.noise * growth[:, :, None, None]
+        return F.leaky_relu(inner + offset, SLOPE), undo
+
+
+class Modulation(nn.Module):
+    """By how much a style enlarges each output channel of its convolution, and the inverse of that.
+
+    Style (N, in) to two factors (N, out). Float32 inside, whatever the style is: it sums squares, and
+    float16 rounds the epsilon to zero.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.energy = constant(weight.double().square().sum(dim=(2, 3)).T.float())
+
+    def forward(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        energy = style.float().square() @ self.energy
+        growth = torch.sqrt(energy + DEMODULATION_EPSILON) / GAIN
+        return growth.to(style.dtype), (1 / growth).to(style.dtype)
 
 
 class EnlargingConv(nn.Module):

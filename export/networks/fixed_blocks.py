@@ -22,7 +22,8 @@ class FixedPictureNorm(nn.Module):
         self.bias = constant(norm.bias[None])
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x.float() - _mean(x.float())
+        wide = x.float()
+        centred = wide - _mean(wide)
         scale = self.weight * torch.rsqrt(_mean(centred * centred) + NORM_EPSILON)
         return (centred * scale + self.bias).to(x.dtype)
 

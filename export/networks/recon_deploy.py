@@ -17,12 +17,23 @@ class DeployableReconNet(nn.Module):
         super().__init__()
         rewrite = Rewriter({Backbone: _merged, Bottleneck: _merged, nn.Sequential: _merged_pair})
         self.backbone = rewrite(plain.backbone)
-        heads = plain.final_layers
+        self.heads = Heads(plain.final_layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        y: Tensor = self.heads(self.backbone(image).mean(dim=(2, 3)))
+        return y
+
+
+class Heads(nn.Module):
+    """The linear heads as one product, in float32 whatever the features are: (N, 2048) to (N, 257)."""
+
+    def __init__(self, heads: nn.ModuleList) -> None:
+        super().__init__()
         self.weight = constant(torch.cat([head.get_parameter("weight") for head in heads]).flatten(1))
         self.bias = constant(torch.cat([head.get_parameter("bias") for head in heads]))
 
-    def forward(self, image: Tensor) -> Tensor:
-        return F.linear(self.backbone(image).mean(dim=(2, 3)), self.weight, self.bias)
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features.float(), self.weight, self.bias)
 
 
 def _merged(block: nn.Module, rewrite: Rewriter) -> nn.Module:
