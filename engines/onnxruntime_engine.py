@@ -8,8 +8,7 @@ size. The interpreter lock is free while a network runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,10 @@ import numpy as np
 
 from dubstream.engines.contract import NetworkSpec, TensorSpec
 from dubstream.engines.engine import Binding, Engine
-from dubstream.engines.errors import ArtifactError, DeviceError, InternalError, UsageError
+from dubstream.engines.errors import InternalError, UsageError
+from dubstream.engines.onnxruntime_session import import_onnxruntime, open_session
 
 PROVIDER = "CPUExecutionProvider"
-
-_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(uint8)": "uint8",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(bool)": "bool",
-}
 
 
 class OnnxRuntimeEngine(Engine):
@@ -68,13 +57,12 @@ class OnnxRuntimeEngine(Engine):
         if threads is not None and threads < 1:
             raise UsageError(f"{spec.name}: received {threads} threads, expected at least 1")
         self.threads = threads or usable_cpus()
-        self._session: Any = _open_session(model, spec.name, self.threads, spin)
-        faults = _session_faults(self._session, spec)
-        if faults:
-            raise ArtifactError(
-                f"the model given for '{spec.name}' does not fit its spec: {'; '.join(faults)}",
-                hint=f"remake it: dubstream export {spec.name}",
-            )
+        settings = {
+            "session.intra_op.allow_spinning": str(int(spin)),
+            "session.force_spinning_stop": "1",
+        }
+        ort = import_onnxruntime("cpu")
+        self._session: Any = open_session(ort, model, spec, PROVIDER, settings=settings, threads=self.threads)
 
     def _bind(self, tensors: Mapping[str, Any], batch: int) -> Binding:
         return _OnnxRuntimeBinding(self._session, self.spec, tensors, batch)
@@ -88,7 +76,7 @@ class _OnnxRuntimeBinding(Binding):
         super().__init__(spec.name, tensors, batch)
         self._session = session
         self._io: Any = session.io_binding()
-        self._options = _import_onnxruntime().RunOptions()
+        self._options = import_onnxruntime("cpu").RunOptions()
         for tensor in spec.inputs:
             self._io.bind_input(*_address(tensor, tensors[tensor.name], batch))
         for tensor in spec.outputs:
@@ -123,78 +111,3 @@ def _address(
     if not isinstance(array, np.ndarray):
         raise UsageError(f"'{tensor.name}': received a {type(array).__name__}, expected host memory (numpy)")
     return tensor.name, "cpu", 0, array.dtype.type, tensor.concrete(batch), array.ctypes.data
-
-
-def _open_session(model: Path | bytes, name: str, threads: int, spin: bool) -> Any:
-    ort = _import_onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3  # errors; they are raised as well
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        session = ort.InferenceSession(source, options, providers=[PROVIDER])
-    # ONNX Runtime's exceptions share no base class of their own.
-    except Exception as error:
-        raise ArtifactError(
-            f"ONNX Runtime {ort.__version__} cannot load '{name}': {error}",
-            hint=f"remake it: dubstream export {name}",
-        ) from error
-    if session.get_providers()[:1] != [PROVIDER]:
-        raise DeviceError(f"'{name}': received providers {session.get_providers()}, expected {PROVIDER}")
-    return session
-
-
-def _import_onnxruntime() -> Any:
-    installed = [name for name in _DISTRIBUTIONS if _is_installed(name)]
-    if len(installed) > 1:
-        raise DeviceError(
-            f"both {' and '.join(installed)} are installed; they overwrite each other's files",
-            hint=f"pip uninstall -y {' '.join(installed)}, then install one: pip install onnxruntime",
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DeviceError(
-            f"ONNX Runtime cannot be imported: {error}", hint='pip install "dubstream[cpu]"'
-        ) from error
-    return onnxruntime
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _session_faults(session: Any, spec: NetworkSpec) -> list[str]:
-    return _side_faults("input", session.get_inputs(), spec.inputs) + _side_faults(
-        "output", session.get_outputs(), spec.outputs
-    )
-
-
-def _side_faults(side: str, found: Sequence[Any], expected: Sequence[TensorSpec]) -> list[str]:
-    by_name = {node.name: node for node in found}
-    wanted = {tensor.name for tensor in expected}
-    faults = [f"no {side} '{name}'" for name in sorted(wanted - by_name.keys())]
-    faults += [f"unknown {side} '{name}'" for name in sorted(by_name.keys() - wanted)]
-    for tensor in expected:
-        node = by_name.get(tensor.name)
-        if node is not None and not _fits(node, tensor):
-            faults.append(
-                f"{side} '{tensor.name}' is {_DTYPES.get(node.type, node.type)} {node.shape}, "
-                f"expected {tensor.dtype} {list(tensor.shape)}"
-            )
-    return faults
-
-
-def _fits(node: Any, tensor: TensorSpec) -> bool:
-    # A symbolic axis is a string, or None where the model gives it no name.
-    batch_is_free = len(node.shape) > 0 and not isinstance(node.shape[0], int)
-    same_items = tuple(node.shape[1:]) == tensor.shape[1:]
-    return _DTYPES.get(node.type) == tensor.dtype and batch_is_free and same_items

@@ -1,0 +1,5 @@
+"""Fixtures of the engines' tests."""
+
+from fake_cuda.fixture import fake_cuda_child, fake_cuda_folders
+
+__all__ = ["fake_cuda_child", "fake_cuda_folders"]
