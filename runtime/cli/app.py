@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -15,7 +14,7 @@ from dubstream.export.command import export_command
 from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
 from dubstream.runtime.cli.engines_command import build, engines, inspect
-from dubstream.runtime.cli.show import print_error
+from dubstream.runtime.cli.show import Verbose, log_to_stderr, print_error
 
 app = typer.Typer(
     name="dubstream",
@@ -43,17 +42,12 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Log what happens; twice for more.")
-    ] = 0,
+    verbose: Verbose = 0,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr(verbose)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -69,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
         logging.getLogger(__name__).debug("unexpected failure", exc_info=True)
         fault = InternalError(
             f"unexpected {type(error).__name__}: {error}",
-            hint="run again with -vv before the command for the traceback, and report it",
+            hint="run again with -vv for the traceback, and report it",
         )
         print_error(fault)
         return fault.exit_code

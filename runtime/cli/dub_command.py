@@ -10,7 +10,7 @@ import typer
 
 from dubstream.engines.cache import cache_root
 from dubstream.runtime.artifacts import find_artifacts
-from dubstream.runtime.cli.show import log, progress, stage_rows, table
+from dubstream.runtime.cli.show import Verbose, log, log_to_stderr, progress, stage_rows, table
 from dubstream.runtime.job.dub import dub as run_dub
 from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
 from dubstream.runtime.job.summary import DubSummary
@@ -102,8 +102,10 @@ def dub(
         Path | None, typer.Option(help="Write a Chrome/Perfetto trace of the overlap.", metavar="FILE")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Dub VIDEO with the speech of AUDIO."""
+    log_to_stderr(verbose)
     options = DubOptions(
         face=FaceOptions(face, detect_every, face_gap),
         stream=StreamOptions(batch, slots, threads, segment_seconds),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +28,11 @@ from dubstream.engines.errors import DubError
 from dubstream.runtime.progress import Progress as Report
 from dubstream.runtime.progress import silent
 
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Log what happens; twice for more.")
+]
+"""The option of every command that logs."""
+
 log = Console(stderr=True)
 """Progress, warnings and errors. Results alone go to standard output."""
 
@@ -34,6 +42,14 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.1f}/s", style="progress.data.speed")
+
+
+def log_to_stderr(verbose: int) -> None:
+    """Warnings; with `verbose` 1 what happens, with 2 everything. The larger of two calls counts."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    ours = logging.getLogger("dubstream")
+    ours.setLevel(min(level, ours.level or logging.WARNING))
 
 
 @contextmanager

@@ -217,6 +217,14 @@ class _Job:
                     reader.frames_at, start, stop, writer.write, advance, trace=self._options.trace
                 )
             self._timing.add("synthesise", report)
+            log.info(
+                "segment %d of %d: frames %d-%d, %.2f fps",
+                number + 1,
+                len(spans),
+                start,
+                stop - 1,
+                report.fps,
+            )
 
     def _spans(self) -> list[tuple[int, int]]:
         length = max(round(self._options.stream.segment_s * self._timeline.rate), 1)

@@ -10,6 +10,7 @@ job resumes. References are made for the chunks an output needs, no others.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.streaming.device import Device
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Raise when the same inputs would give another preparation."""
@@ -189,6 +192,7 @@ class Preparation:
                         )
                     finally:
                         writer.close()
+                log.info("prepared chunk %d: %d references", chunk, len(facts["frames"]))
                 for report in reports:
                     timing.add("prepare", report)
 
