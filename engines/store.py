@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dubstream.engines.atomic import PARTS, publish
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.engine_key import EngineKey
 from dubstream.engines.errors import ArtifactError, StorageError
 from dubstream.engines.manifest import MAX_BYTES, Manifest, ManifestError, parse_manifest, read_secret
-from dubstream.engines.publish import TEMPORARY, publish
 from dubstream.engines.storage import (
     NotPlainFileError,
     make_private_folder,
@@ -205,7 +205,7 @@ class PlanStore:
 def clear(folder: Path) -> None:
     """Delete what an entry holds, the manifest first; the caller holds its lock."""
     with storage_errors(folder, "deleting"):
-        for path in [folder / MANIFEST, folder / PLAN, *folder.glob(f"{TEMPORARY}*")]:
+        for path in [folder / MANIFEST, folder / PLAN, *folder.glob(PARTS)]:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

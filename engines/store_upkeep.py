@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dubstream.engines.atomic import PARTS
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.errors import RetryError
 from dubstream.engines.manifest import Manifest
-from dubstream.engines.publish import TEMPORARY
 from dubstream.engines.storage import storage_errors
 from dubstream.engines.store import PLAN, REFUSALS, PlanStore, clear
 
@@ -61,7 +61,7 @@ def _entry(store: PlanStore, folder: Path, verify: bool) -> Entry | None:
     try:
         manifest = store.verified(folder.name)[0] if verify else store.manifest(folder.name)
     except FileNotFoundError:
-        unfinished = (folder / PLAN).exists() or any(folder.glob(f"{TEMPORARY}*"))
+        unfinished = (folder / PLAN).exists() or any(folder.glob(PARTS))
         return Entry(folder.name, None, "the build never finished") if unfinished else None
     except (*REFUSALS, PermissionError) as error:
         return Entry(folder.name, None, str(error))

@@ -18,9 +18,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dubstream.engines.atomic import publish
 from dubstream.engines.cache import cache_root
 from dubstream.engines.errors import DubError, UsageError
-from dubstream.engines.publish import publish
 from dubstream.engines.storage import make_private_folder
 from dubstream.kernels import nvrtc
 from dubstream.kernels.sources import SUBJECTS, source

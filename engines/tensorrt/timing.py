@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dubstream.engines.publish import publish
+from dubstream.engines.atomic import publish
 
 _log = logging.getLogger("dubstream.tensorrt")
 _DIGEST_BYTES = hashlib.sha256().digest_size

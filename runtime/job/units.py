@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dubstream.engines.atomic import atomic_file, sweep_parts
 from dubstream.engines.storage import make_private_folder, open_plain, sha256_of, storage_errors
-from dubstream.runtime.media.atomic import atomic_file, sweep_parts
 
 SCHEMA = 1
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dubstream.engines.atomic import atomic_file
 from dubstream.engines.errors import InternalError
-from dubstream.runtime.media.atomic import atomic_file
 from dubstream.runtime.media.audio import AudioSource, Samples
 from dubstream.runtime.media.guard import show, writing
 from dubstream.runtime.media.limits import MediaLimits

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dubstream.engines.atomic import commit, discard, part_path
 from dubstream.engines.errors import InternalError, UsageError
-from dubstream.runtime.media.atomic import commit, discard, part_path
 from dubstream.runtime.media.colour import BgrWriter, ColourTags, output_tags, tag_encoder
 from dubstream.runtime.media.guard import show, writing
 from dubstream.runtime.media.verify import check_segment

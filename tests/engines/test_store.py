@@ -297,7 +297,7 @@ def test_prune_deletes_the_broken_and_the_unwanted(tmp_path: Path) -> None:
 def test_prune_sweeps_what_a_killed_build_left(tmp_path: Path) -> None:
     store = filled(tmp_path)
     (entry(store) / "manifest.json").unlink()
-    (entry(store) / ".part-xyz").write_bytes(b"half")
+    (entry(store) / ".dubstream-0123456789ab.1.part").write_bytes(b"half")
     (store.root / ("e" * 64)).symlink_to(tmp_path)
     deleted, _ = prune(store, lambda _: False)
     assert len(deleted) == 2

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from media_factory import number_of, picture
 
+from dubstream.engines.atomic import atomic_file, part_path, sweep_parts
 from dubstream.engines.errors import InternalError, StorageError, UsageError
-from dubstream.runtime.media.atomic import atomic_file, part_path, sweep_parts
 from dubstream.runtime.media.colour import ColourTags
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import VideoInfo, probe_video

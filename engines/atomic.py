@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dubstream.engines.storage import storage_errors, sync_file
+
+PARTS = ".dubstream-*.part"
+"""Glob of the names of unfinished files."""
+
 _PART = re.compile(r"^\.dubstream-[0-9a-f]{12}\.(\d+)\.part$")
 
 
@@ -35,9 +40,19 @@ def atomic_file(final: Path) -> Iterator[Path]:
 
 def commit(part: Path, final: Path) -> None:
     """Flush a complete, closed temporary file to disk and give it its final name."""
-    _flush(part)
+    sync_file(part)
     part.replace(final)
-    _flush(final.parent)
+    sync_file(final.parent)
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Write a small file for this user only (mode 0600), complete or not at all.
+
+    Raises `StorageError` (disk full, permission, missing folder).
+    """
+    with storage_errors(path, "writing", needed=len(content)), atomic_file(path) as part:
+        part.touch(mode=0o600)
+        part.write_bytes(content)
 
 
 def discard(part: Path) -> None:
@@ -56,14 +71,6 @@ def sweep_parts(folder: Path) -> list[Path]:
                 entry.unlink()
                 swept.append(entry)
     return swept
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _alive(pid: int) -> bool:
