@@ -28,7 +28,8 @@ class NetworkFactory:
     Attributes:
         plain: the class of the plain form.
         deployable: makes the deployable form of a loaded plain one: eval mode, no gradients, inputs
-            and outputs in the order of its spec, any batch. The plain one is left as it was.
+            and outputs in the order of its spec, any batch. The plain one is left as it was. E-Net's
+            takes `noise_seed`, an integer, for constant style noise.
         seed_rule: variant of the rule for `--weights seeded`.
     """
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dubstream.engines.errors import UsageError
+
 STYLE = 512  # length of the identity code
 SLOPE = 0.2  # negative slope of LeakyReLU here
 GAIN = 2**0.5  # applied after every demodulated convolution
@@ -67,7 +69,12 @@ class ENet(nn.Module):
 
 
 def fixed_noise(seed: int) -> list[Tensor]:
-    """Reproducible noise for `ENet.forward`: one standard normal (1, 1, H, W) picture per convolution."""
+    """Reproducible noise for `ENet.forward`: one standard normal (1, 1, H, W) picture per convolution.
+
+    `UsageError` for a negative seed.
+    """
+    if seed < 0:
+        raise UsageError(f"noise seed {seed}, expected zero or more")
     generator = np.random.Generator(np.random.Philox(key=seed))
     sizes = [(LIPS_SIZE + 2 * MARGIN) * scale for scale in (2, 2, 4, 4)]
     drawn = [generator.standard_normal((1, 1, size, size), dtype=np.float32) for size in sizes]

@@ -106,8 +106,8 @@ class QuadConv(nn.Module):
 
 
 def fixed_same_conv(conv: nn.Conv2d, _: Rewriter) -> nn.Module:
-    """Rule for `nn.Conv2d`: itself, or a `QuadConv` where that pays."""
-    if conv.out_channels <= 4 and conv.kernel_size[0] > 1:
+    """Rule for `nn.Conv2d`: itself, or a `QuadConv` for the large kernels in front of an output."""
+    if conv.out_channels <= 4 and conv.kernel_size[0] == 7 and conv.stride[0] == 1:
         return QuadConv(conv)
     return twin(conv, {})
 
