@@ -14,6 +14,9 @@ from fake_cuda.child import Child
 from trt_checker.assemble import IndexUnreachableError
 from trt_checker.fixture import must_have_checker
 
+FIRST_S = 1200
+"""Time limit of a test that may be the first of its machine: pycuda is built for it, one to two minutes."""
+
 
 @pytest.fixture(scope="session")
 def fake_cuda_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -54,6 +57,6 @@ def over_fake_cuda(**environment: str) -> Callable[[Callable[..., None]], Callab
         inner = list(inspect.signature(test).parameters.values())[1:]
         shared = inspect.Parameter("fake_cuda_child", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         outer.__signature__ = inspect.Signature([shared, *inner])  # type: ignore[attr-defined]
-        return outer
+        return pytest.mark.timeout(FIRST_S)(outer)
 
     return decorate

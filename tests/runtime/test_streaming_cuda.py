@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_cuda.control import FakeCuda
-from fake_cuda.fixture import over_fake_cuda
+from fake_cuda.fixture import FIRST_S, over_fake_cuda
 
 from dubstream.engines.errors import DeviceError, InternalError
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.device import Device
 from dubstream.runtime.streaming.host import HostDevice
-
-pytestmark = pytest.mark.timeout(1200)  # the first test of a machine builds pycuda
 
 
 class RoundTrip:
@@ -174,7 +172,7 @@ def test_times_are_on_the_hosts_clock(fake: FakeCuda) -> None:
 
 @over_fake_cuda()
 def test_the_clock_is_set_anew_before_float32_gets_coarse(fake: FakeCuda) -> None:
-    from dubstream.runtime.streaming import cuda as module
+    from dubstream.runtime.streaming import cuda_streams as module
 
     with CudaDevice() as device, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ANCHOR_S", 0.0)
@@ -339,6 +337,7 @@ def test_a_missing_pycuda_is_named() -> None:
     assert "pip install 'dubstream[gpu]'" in said
 
 
+@pytest.mark.timeout(FIRST_S)
 def test_a_missing_driver_is_named(fake_cuda_folders: tuple[Any, Any]) -> None:
     said = said_by(CODE, PYTHONPATH=str(fake_cuda_folders[1]))
     assert said.startswith("DeviceError there is no NVIDIA driver here: libcuda.so.1")

@@ -23,8 +23,6 @@ from dubstream.runtime.streaming.device import Stream
 from dubstream.runtime.streaming.slots import Slot
 from dubstream.runtime.streaming.stages import Stage
 
-pytestmark = pytest.mark.timeout(1200)  # the first test of a machine builds pycuda
-
 
 class Lines(logging.Handler):
     """What was logged."""

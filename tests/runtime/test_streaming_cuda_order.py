@@ -22,12 +22,11 @@ from streaming_parts import BUFFERS, Collector, batches_of, expected, fill, make
 
 from dubstream.engines.errors import DeviceError, StageError
 from dubstream.runtime.streaming import passage as passage_module
-from dubstream.runtime.streaming.cuda import CudaDevice, CudaEvent, CudaStream
+from dubstream.runtime.streaming.cuda import CudaDevice
+from dubstream.runtime.streaming.cuda_streams import CudaEvent, CudaStream
 from dubstream.runtime.streaming.device import Event
 from dubstream.runtime.streaming.slots import Slot, SlotRing
 from dubstream.runtime.streaming.streamer import Streamer
-
-pytestmark = pytest.mark.timeout(1200)  # the first test of a machine builds pycuda
 
 BATCHES = 14
 

@@ -1,0 +1,260 @@
+"""The stages of the second pass on a CUDA device: the kernels' launchers on slot buffers, networks between.
+
+The twin of `dubstream.runtime.job.stages`, with the same names and buffers. A frame goes up once and comes
+down once; what the networks see is cut, scaled and put back on the device, in stream order. Kernels read
+small tables (which frame, which box) that are made on the host from the slot's pinned inputs and go up in
+front of their launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.engine import Engine
+from dubstream.kernels.blend import DEFAULT_SETTINGS, BlendSettings
+from dubstream.kernels.blend_table import BlendTable, blend_table
+from dubstream.kernels.compile import architecture_of, cubin
+from dubstream.kernels.face_inputs import FACE
+from dubstream.kernels.launchers import DeviceFrames, Launchers
+from dubstream.kernels.modules import KernelModules
+from dubstream.runtime.streaming.cuda import CudaDevice
+from dubstream.runtime.streaming.cuda_array import CudaArray
+from dubstream.runtime.streaming.cuda_graph import graphed
+from dubstream.runtime.streaming.slots import BufferSpec, Slot
+from dubstream.runtime.streaming.stages import EngineStage, Stage
+
+ARENA_BYTES = 256 << 20
+"""Most device memory the blend works in, unless one frame needs more; larger batches blend in parts."""
+
+_FACE_COLUMNS = 9  # frame, crop box, face box
+_BLEND_COLUMNS = 10  # frame, face box, window, levels
+
+
+def synthesis_buffers(lnet: NetworkSpec, enet: NetworkSpec, height: int, width: int) -> list[BufferSpec]:
+    """The slot buffers of the second pass, for networks of any precision.
+
+    Args:
+        lnet, enet: as loaded; what they exchange stays on the device.
+        height, width: of the frames.
+    """
+    picture = (height, width, 3)
+    inner = {tensor.name: tensor for tensor in (*lnet.inputs, *lnet.outputs, *enet.inputs, *enet.outputs)}
+    mel = inner.pop("mel")
+    return [
+        BufferSpec("frames", picture, "uint8", "input"),
+        BufferSpec("references", (256, 256, 3), "uint8", "input"),
+        BufferSpec("crop_boxes", (4,), "int32", "input"),
+        BufferSpec("face_boxes", (4,), "int32", "input"),
+        BufferSpec.of(mel, "input"),
+        *(BufferSpec.of(tensor, "scratch") for tensor in inner.values()),
+        BufferSpec("dubbed", picture, "uint8", "output"),
+    ]
+
+
+def synthesis_stages(
+    device: CudaDevice,
+    lnet: Engine,
+    enet: Engine,
+    *,
+    settings: BlendSettings = DEFAULT_SETTINGS,
+    modules: KernelModules | None = None,
+) -> list[Stage]:
+    """Crop, L-Net, E-Net and blend, the networks in CUDA graphs where that is possible.
+
+    Args:
+        device: attached in this thread.
+        lnet, enet: on that device; closed by the caller, after the streamer.
+        settings: of the blend.
+        modules: the device's kernels; None to load them now.
+
+    Raises:
+        DeviceError: a kernel cannot be compiled for the device or loaded.
+    """
+    pixels = modules or load_kernels(device)
+    stages: list[Stage] = [
+        FaceInputsStage(device, pixels),
+        NetworkStage(lnet),
+        NetworkStage(enet),
+        BlendStage(device, pixels, settings),
+    ]
+    return graphed(stages)
+
+
+def load_kernels(device: CudaDevice) -> KernelModules:
+    """The device's kernels, from the cache of cubins or compiled now."""
+    architecture = architecture_of(device.compute_capability)
+    with device.attach():
+        return KernelModules(lambda subject: cubin(subject, architecture))
+
+
+class NetworkStage(EngineStage):
+    """An `EngineStage` that knows whether its engine can be captured in a CUDA graph."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        # ONNX Runtime has a stream of its own and allocates when it likes.
+        self.capturable = engine.backend == "tensorrt"
+
+
+class FaceInputsStage:
+    """What L-Net and E-Net see, from `frames`, `references`, `crop_boxes` and `face_boxes`.
+
+    For networks that take pictures it writes `face` and `reference`, uint8 BGR (N, 384, 384, 3); for networks
+    that take planes `faces`, float32 (N, 6, 96, 96), and `reference`, float32 (N, 3, 384, 384).
+    """
+
+    name = "crop"
+    capturable = False  # its table is made on the host
+
+    def __init__(self, device: CudaDevice, modules: KernelModules) -> None:
+        self._device = device
+        self._launchers = Launchers(modules)
+        self._tables: dict[int, _Table] = {}
+        self._pictures: tuple[CudaArray, CudaArray] | None = None
+
+    def bind(self, slot: Slot) -> None:
+        """Allocate the slot's table and, once for all slots, the pictures between the kernels."""
+        self._tables[slot.index] = _Table(self._device, slot.batch, _FACE_COLUMNS)
+        # One set serves all slots: the stages of all batches follow one another on one stream.
+        if _takes_planes(slot) and (self._pictures is None or len(self._pictures[0]) < slot.batch):
+            shape = (slot.batch, FACE, FACE, 3)
+            self._pictures = self._device.empty(shape, "uint8"), self._device.empty(shape, "uint8")
+
+    def enqueue(self, slot: Slot, stream: Any) -> None:
+        """Enqueue the work for the slot's first `count` items."""
+        stream.launch(partial(self._enqueue, slot, stream), self.name)
+
+    def _enqueue(self, slot: Slot, stream: Any) -> None:
+        arrays, count, native = slot.device, slot.count, stream.native
+        rows = np.column_stack(
+            (np.arange(count), slot.inputs["crop_boxes"][:count], slot.inputs["face_boxes"][:count])
+        )
+        items = self._tables[slot.index].upload(rows, stream)
+        if self._pictures is None or not _takes_planes(slot):
+            faces, references = arrays["face"], arrays["reference"]
+        else:
+            faces, references = self._pictures
+        launch = self._launchers
+        launch.face_pictures(
+            _frames(arrays["frames"]), arrays["references"].ptr, items, count, faces.ptr, references.ptr,
+            stream=native,
+        )  # fmt: skip
+        if _takes_planes(slot):
+            launch.face_planes(
+                faces.ptr, references.ptr, count, arrays["faces"].ptr, arrays["reference"].ptr, stream=native
+            )
+
+
+class BlendStage:
+    """The synthesised face into its frame: reads `frames`, `enhanced` and `face_boxes`; writes `dubbed`.
+
+    `enhanced` is float32 (N, 3, 384, 384) in [0, 1] or uint8 (N, 384, 384, 3), BGR both. A value that is not
+    a number becomes black.
+    """
+
+    name = "blend"
+    capturable = False  # the size of its launches follows the faces
+
+    def __init__(
+        self, device: CudaDevice, modules: KernelModules, settings: BlendSettings = DEFAULT_SETTINGS
+    ) -> None:
+        self._device = device
+        self._modules = modules
+        self._launchers = Launchers(modules)
+        self._settings = settings
+        self._tables: dict[int, _Table] = {}
+        self._planes: CudaArray | None = None
+        self._arena: CudaArray | None = None
+
+    def bind(self, slot: Slot) -> None:
+        """Allocate the slot's table and, once for all slots, the memory the blend works in."""
+        self._tables[slot.index] = _Table(self._device, slot.batch, _BLEND_COLUMNS)
+        _, height, width, _ = slot.device["frames"].shape
+        largest = blend_table([0], [(0, 0, width, height)], width, height, self._settings).arena_bytes
+        needed = min(slot.batch * largest, max(largest, ARENA_BYTES))
+        if self._arena is None or self._arena.nbytes < needed:
+            self._arena = self._device.empty((needed,), "uint8")
+        if slot.device["enhanced"].dtype == np.uint8 and (
+            self._planes is None or len(self._planes) < slot.batch
+        ):
+            self._planes = self._device.empty((slot.batch, 3, FACE, FACE), "float32")
+
+    def enqueue(self, slot: Slot, stream: Any) -> None:
+        """Enqueue the work for the slot's first `count` items."""
+        stream.launch(partial(self._enqueue, slot, stream), self.name)
+
+    def _enqueue(self, slot: Slot, stream: Any) -> None:
+        arrays, count = slot.device, slot.count
+        tables = list(self._parts(slot, 0, count))
+        rows = np.concatenate([table.items for table in tables])
+        items = self._tables[slot.index].upload(rows, stream)
+        self._device.copy(arrays["dubbed"][:count], arrays["frames"][:count], stream)
+        enhanced = self._as_planes(arrays["enhanced"], count, stream)
+        done = 0
+        for table in tables:
+            self._launchers.blend_faces(
+                _frames(arrays["dubbed"]),
+                items + done * 4 * _BLEND_COLUMNS,
+                table,
+                enhanced[done:].ptr,
+                (FACE, FACE),
+                int(self._arena or 0),
+                shape=self._settings.mask,
+                stream=stream.native,
+            )
+            done += table.count
+
+    def _parts(self, slot: Slot, first: int, stop: int) -> Iterator[BlendTable]:
+        """The items first..stop-1 in as few tables as the arena has room for."""
+        _, height, width, _ = slot.device["frames"].shape
+        boxes = slot.inputs["face_boxes"][first:stop]
+        table = blend_table(range(first, stop), boxes, width, height, self._settings)
+        if self._arena is not None and table.arena_bytes <= self._arena.nbytes:
+            yield table
+        else:
+            middle = (first + stop) // 2
+            yield from self._parts(slot, first, middle)
+            yield from self._parts(slot, middle, stop)
+
+    def _as_planes(self, enhanced: CudaArray, count: int, stream: Any) -> CudaArray:
+        if self._planes is None or enhanced.dtype != np.uint8:
+            return enhanced
+        self._modules.launch(
+            "picture_planes", (FACE, FACE, count), enhanced.ptr, FACE, FACE, self._planes.ptr,
+            stream=stream.native,
+        )  # fmt: skip
+        return self._planes
+
+
+class _Table:
+    """Rows of int32 that go to the device in front of the launch that reads them; one per slot."""
+
+    def __init__(self, device: CudaDevice, rows: int, columns: int) -> None:
+        self._device = device
+        self._pinned: npt.NDArray[np.int32] = device.pinned((rows, columns), "int32")
+        self._there = device.empty((rows, columns), "int32")
+
+    def upload(self, rows: npt.NDArray[Any], stream: Any) -> int:
+        """Enqueue the upload of the first rows; their address on the device.
+
+        The slot's last batch has left the device, so nothing reads the pinned rows any more.
+        """
+        count = len(rows)
+        self._pinned[:count] = rows
+        self._device.upload(self._there[:count], self._pinned[:count], stream)
+        return self._there.ptr
+
+
+def _frames(array: CudaArray) -> DeviceFrames:
+    _, height, width, _ = array.shape
+    return DeviceFrames.packed(array.ptr, height, width)
+
+
+def _takes_planes(slot: Slot) -> bool:
+    return "faces" in slot.device
