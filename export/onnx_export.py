@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime as ort
 import torch
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec
 from dubstream.engines.errors import InternalError
 from dubstream.engines.storage import storage_errors
 from dubstream.export.fidelity import Array, Run
+from dubstream.export.session import onnx_session
+from dubstream.export.simplify import drop_metadata, simplify
 
 OPSET = 20
 """Has GridSample for every case we need; TensorRT 10.13 parses it."""
 
 _TRACE_BATCH = 2  # torch.export takes 0 and 1 for constants
-_KEPT_METADATA = "pkg.torch.onnx.name_scopes"  # which module a node came from
 
 
 def export_onnx(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
@@ -52,13 +52,15 @@ def export_onnx(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
                 dynamic_shapes=tuple({0: batch} for _ in inputs),
                 input_names=[tensor.name for tensor in spec.inputs],
                 output_names=[tensor.name for tensor in spec.outputs],
+                optimize=False,  # `simplify` does it
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             raise InternalError(f"{spec.name}: conversion to ONNX failed: {_first_cause(error)}") from error
     if program is None:
         raise InternalError(f"{spec.name}: the exporter returned nothing, expected an ONNX program")
-    _drop_metadata(program.model)
+    simplify(program.model)
+    drop_metadata(program.model)
     needed = sum(tensor.nbytes for tensor in module.state_dict().values())
     with storage_errors(path, "writing", needed=needed):
         program.save(str(path), external_data=False)
@@ -93,10 +95,7 @@ def torch_runner(module: torch.nn.Module, spec: NetworkSpec) -> Run:
 
 def onnx_runner(path: Path, spec: NetworkSpec, threads: int) -> Run:
     """Run an ONNX file in ONNX Runtime on the CPU, on numpy arrays by the spec's names."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path, threads)
     names = [tensor.name for tensor in spec.outputs]
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -121,21 +120,6 @@ def _described(value: Any) -> tuple[str, str, tuple[int | str, ...]]:
     tensor = value.type.tensor_type
     shape = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
     return value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape
-
-
-def _drop_metadata(model: Any) -> None:
-    """Remove the exporter's notes: they hold paths of this machine, and would change the digest with them."""
-    model.metadata_props.clear()
-    graph = model.graph
-    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
-        value.metadata_props.clear()
-    for node in graph.all_nodes():
-        scopes = node.metadata_props.get(_KEPT_METADATA)
-        node.metadata_props.clear()
-        if scopes is not None:
-            node.metadata_props[_KEPT_METADATA] = scopes
-        for value in node.outputs:
-            value.metadata_props.clear()
 
 
 @contextlib.contextmanager
