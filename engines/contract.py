@@ -61,14 +61,19 @@ class Tolerance:
     """How far an output of an exported network may be from its PyTorch original.
 
     Attributes:
-        max_abs: largest absolute difference.
+        max_abs: largest absolute difference, in the output's unit.
         cosine: smallest cosine similarity of the flattened outputs.
         reason: why these figures.
+        relative_l2: largest norm of the difference over the norm of the original; None: not asked.
+        psnr: smallest peak signal-to-noise ratio in decibels; None: not asked. The peak is the width of
+            the output's range, or of the original's values where the range is unbounded.
     """
 
     max_abs: float
     cosine: float
     reason: str
+    relative_l2: float | None = None
+    psnr: float | None = None
 
 
 @dataclass(frozen=True)

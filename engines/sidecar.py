@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a reader of the previous format would misunderstand the new one."""
 
 MAX_BYTES = 4 << 20
@@ -40,6 +40,7 @@ class FidelityRow:
         relative_l2: norm of the difference over the norm of the original.
         cosine: cosine similarity of the flattened outputs.
         tolerance_share: max_abs over the tolerance of the spec; at most 1 in a published artifact.
+        psnr: peak signal-to-noise ratio in decibels, see `Tolerance`; None where there is no noise at all.
     """
 
     case: str
@@ -49,6 +50,25 @@ class FidelityRow:
     relative_l2: float
     cosine: float
     tolerance_share: float
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class RangeRow:
+    """The largest magnitude that one half-precision tensor reached in the range audit.
+
+    Attributes:
+        tensor, node: names in the ONNX graph; the node with its operator.
+        module: dotted path of the PyTorch module the node came from, "" outside all of them.
+        case: the inputs it was reached on.
+        max_abs: the magnitude.
+    """
+
+    tensor: str
+    node: str
+    module: str
+    case: str
+    max_abs: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,7 @@ class Sidecar:
         tools: versions of the tools that made the file.
         fidelity: one row per test case and output.
         created: UTC time, ISO 8601.
+        ranges: the largest of all half-precision tensors, largest first; empty in float32.
     """
 
     network: str
@@ -92,6 +113,7 @@ class Sidecar:
     tools: dict[str, str]
     fidelity: tuple[FidelityRow, ...]
     created: str
+    ranges: tuple[RangeRow, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The JSON text, readable by people; SidecarError if it would be larger than `MAX_BYTES`."""
@@ -213,8 +235,15 @@ def _record(kind: type, checks: dict[str, _Check]) -> _Check:
     return lambda value, where: kind(**_checked(_object(value, where), checks, where))
 
 
+def _optional(item: _Check) -> _Check:
+    return lambda value, where: None if value is None else item(value, where)
+
+
 _FIDELITY: dict[str, _Check] = {
     field.name: _text if field.name in ("case", "output") else _number for field in fields(FidelityRow)
+} | {"psnr": _optional(_number)}
+_RANGE: dict[str, _Check] = {
+    field.name: _number if field.name == "max_abs" else _text for field in fields(RangeRow)
 }
 _SIDECAR_FIELDS: dict[str, _Check] = {
     "network": _matching(_FILE_NAME),
@@ -231,4 +260,5 @@ _SIDECAR_FIELDS: dict[str, _Check] = {
     "tools": _mapping(_text),
     "fidelity": _sequence(_record(FidelityRow, _FIDELITY)),
     "created": _text,
+    "ranges": _sequence(_record(RangeRow, _RANGE)),
 }

@@ -105,8 +105,14 @@ RECON = NetworkSpec(
 SPECS: dict[str, NetworkSpec] = {spec.name: spec for spec in (DNET, LNET, ENET, RECON)}
 
 
-def spec_of(name: str) -> NetworkSpec:
-    """The spec of the network called `name`; `UsageError` for an unknown name."""
+def spec_of(name: str, precision: str = "fp32") -> NetworkSpec:
+    """The spec of a network's artifact in `precision`; `UsageError` for an unknown name or precision."""
+    from dubstream.engines.half_specs import HALF_SPECS, HALVES  # which derives its specs from these
+
     if name not in SPECS:
         raise UsageError(f"unknown network '{name}', expected one of {', '.join(SPECS)}")
-    return SPECS[name]
+    if precision == "fp32":
+        return SPECS[name]
+    if precision not in HALVES:
+        raise UsageError(f"unknown precision '{precision}', expected one of fp32, {', '.join(HALVES)}")
+    return HALF_SPECS[name, precision]

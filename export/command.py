@@ -17,7 +17,8 @@ from dubstream.engines.specs import SPECS, spec_of
 from dubstream.engines.storage import storage_errors
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.display import EventDisplay, JsonDisplay
-from dubstream.export.steps import FP32, RECIPE_NAME, RECIPE_VERSION, STEPS, ExportEvent
+from dubstream.export.precision import AS_TRAINED, FP32, PRECISIONS, PrecisionRecipe, recipe_of
+from dubstream.export.steps import ExportEvent, steps_of
 
 if TYPE_CHECKING:
     from dubstream.export.recipes import Recipe
@@ -31,13 +32,14 @@ def export_networks(
     checkpoints: Path | None,
     weights: str | None,
     artifacts: Path,
+    precision: str = FP32,
     allow_extra_keys: bool = False,
     threads: int | None = None,
     force: bool = False,
     on_progress: OnProgress = lambda event: None,
     recipes: Mapping[str, Recipe] | None = None,
 ) -> list[Artifact]:
-    """Make float32 artifacts of the networks; valid ones from the same weights are kept.
+    """Make artifacts of the networks; valid ones from the same weights are kept.
 
     Networks are made one after another, so that memory holds one at a time. Of two processes that
     export into one folder the second waits and then finds the work done.
@@ -47,6 +49,7 @@ def export_networks(
         checkpoints: folder with the public checkpoint files, or None.
         weights: ``"seeded"``, or None; exactly one of the two is to be given.
         artifacts: the folder, created if missing.
+        precision: ``fp32``, or ``fp16`` or ``bf16`` for artifacts with pictures at their edges.
         allow_extra_keys: accept names in the checkpoint that the network does not have.
         threads: CPU threads, None for PyTorch's choice.
         force: make valid artifacts anew, too.
@@ -54,28 +57,31 @@ def export_networks(
         recipes: how networks are made; the project's own by default.
 
     Raises:
-        UsageError: an unknown network, or not exactly one source of weights.
+        UsageError: an unknown network or precision, or not exactly one source of weights.
         CheckpointError: weights missing, unusable or misfitting.
         FidelityError, InternalError: an export that is not its original; nothing of it is published.
         StorageError: disk full, permission.
         RetryError: another process held the folder for too long.
     """
-    specs = _specs(names, recipes)
+    wanted = _wanted(names, precision, recipes)
+    specs = [spec for spec, _ in wanted]
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}, expected 1 or more")
     choice = WeightsChoice.from_options(checkpoints, weights)
     choice.require_files(specs)
     on_progress(ExportEvent("start", message=_announcement(choice)))
     keep = _Keeper(choice, artifacts, allow_extra_keys, force)
-    found = {spec.name: keep(spec) for spec in specs}
+    found = {spec.name: keep(spec, numbers) for spec, numbers in wanted}
     if None in found.values():
         with storage_errors(artifacts, "creating"):
             artifacts.mkdir(parents=True, exist_ok=True)
         wait = ExportEvent("waiting", message=f"another process is exporting into {artifacts}")
         with folder_lock(artifacts, on_wait=lambda: on_progress(wait)):
             if not force:
-                found = {spec.name: found[spec.name] or keep(spec) for spec in specs}
-            _make_missing(specs, found, choice, artifacts, allow_extra_keys, threads, on_progress, recipes)
+                found = {spec.name: found[spec.name] or keep(spec, numbers) for spec, numbers in wanted}
+            _make_missing(
+                found, choice, artifacts, precision, allow_extra_keys, threads, on_progress, recipes
+            )
     else:
         _report_kept(found, on_progress)
     return [artifact for artifact in found.values() if artifact is not None]
@@ -92,6 +98,7 @@ def export_command(
         str | None, typer.Option(help="'seeded': reproducible untrained weights.", metavar="seeded")
     ] = None,
     artifacts: Annotated[Path | None, typer.Option(help="Folder for the artifacts.", metavar="DIR")] = None,
+    precision: Annotated[str, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = FP32,
     allow_extra_keys: Annotated[
         bool, typer.Option("--allow-extra-keys", help="Accept unexpected keys; the sidecar records them.")
     ] = False,
@@ -111,6 +118,7 @@ def export_command(
                 checkpoints=checkpoints,
                 weights=weights,
                 artifacts=artifacts,
+                precision=precision,
                 allow_extra_keys=allow_extra_keys,
                 threads=threads,
                 force=force,
@@ -129,25 +137,25 @@ class _Keeper:
         self._choice, self._folder = choice, folder
         self._allow_extra_keys, self._force = allow_extra_keys, force
 
-    def __call__(self, spec: NetworkSpec) -> Artifact | None:
+    def __call__(self, spec: NetworkSpec, numbers: PrecisionRecipe) -> Artifact | None:
         if self._force:
             return None
         try:
-            artifact = open_artifact(self._folder, spec, FP32)
+            artifact = open_artifact(self._folder, spec, numbers.precision)
         except ArtifactError:
             return None
         sidecar = artifact.sidecar
-        current = (sidecar.recipe, sidecar.recipe_version) == (RECIPE_NAME, RECIPE_VERSION)
+        current = (sidecar.recipe, sidecar.recipe_version) == (numbers.name, numbers.version)
         allowed = self._allow_extra_keys or not sidecar.extra_keys
         same = artifact.source == self._choice.source_of(spec)
         return artifact if current and allowed and same else None
 
 
 def _make_missing(
-    specs: Sequence[NetworkSpec],
     found: dict[str, Artifact | None],
     choice: WeightsChoice,
     folder: Path,
+    precision: str,
     allow_extra_keys: bool,
     threads: int | None,
     on_progress: OnProgress,
@@ -155,27 +163,29 @@ def _make_missing(
 ) -> None:
     """Fill the gaps of `found`; the caller holds the folder's lock."""
     _report_kept(found, on_progress)
-    missing = [spec.name for spec in specs if found[spec.name] is None]
+    missing = [name for name, artifact in found.items() if artifact is None]
     if not missing:
         return
     produce, own_recipes = _torch_side()
-    total = len(missing) * len(STEPS)
+    steps = steps_of(precision)
+    total = len(missing) * len(steps)
     for index, name in enumerate(missing):
 
-        def on_step(step: str, name: str = name, before: int = index * len(STEPS)) -> None:
-            position = before + STEPS.index(step)
+        def on_step(step: str, name: str = name, before: int = index * len(steps)) -> None:
+            position = before + steps.index(step)
             on_progress(ExportEvent("step", name, step, position, total))
 
         artifact = produce(
             (recipes or own_recipes)[name],
             choice,
             folder,
+            precision=precision,
             allow_extra_keys=allow_extra_keys,
             threads=threads,
             on_step=on_step,
         )
         found[name] = artifact
-        done = (index + 1) * len(STEPS)
+        done = (index + 1) * len(steps)
         on_progress(ExportEvent("done", name, "", done, total, str(artifact.path)))
 
 
@@ -191,11 +201,17 @@ def _torch_side() -> tuple[Callable[..., Artifact], Mapping[str, Recipe]]:
     return produce, RECIPES
 
 
-def _specs(names: Sequence[str], recipes: Mapping[str, Recipe] | None) -> list[NetworkSpec]:
-    """Specs of the names, each once, in the order given."""
-    if recipes is not None:
-        return [recipes[name].spec for name in dict.fromkeys(names or recipes)]
-    return [spec_of(name) for name in dict.fromkeys(names or SPECS)]
+def _wanted(
+    names: Sequence[str], precision: str, recipes: Mapping[str, Recipe] | None
+) -> list[tuple[NetworkSpec, PrecisionRecipe]]:
+    """Spec and precision recipe of the names, each once, in the order given."""
+    if recipes is None:
+        unique = dict.fromkeys(names or SPECS)
+        return [(spec_of(name, precision), recipe_of(name, precision)) for name in unique]
+    chosen = [recipes[name] for name in dict.fromkeys(names or recipes)]
+    if precision == FP32:
+        return [(recipe.spec, AS_TRAINED) for recipe in chosen]
+    return [(recipe.halves[precision].spec, recipe.halves[precision].recipe) for recipe in chosen]
 
 
 def _announcement(choice: WeightsChoice) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,31 +57,58 @@ def fidelity_cases(spec: NetworkSpec) -> list[Case]:
 
 
 def compare(
-    case: str, output: str, want: Array, got: Array, tolerance: Tolerance
+    case: str, output: str, want: Array, got: Array, tolerance: Tolerance, peak: float | None = None
 ) -> tuple[FidelityRow, str | None]:
     """Metrics of one output and, if it is not within `tolerance`, the problem in words.
 
     Non-finite values are counted apart and always a problem; metrics are then over the finite rest.
+
+    Args:
+        case, output: what is compared, for the row.
+        want, got: the original's output and the export's, of one shape and dtype.
+        tolerance: what is allowed.
+        peak: see `measure`.
     """
     label = f"{case} {output}"
     if want.shape != got.shape or want.dtype != got.dtype:
         row = FidelityRow(case, output, 0.0, 0.0, 0.0, 0.0, 0.0)
         return row, f"{label}: expected {want.dtype} {want.shape}, got {got.dtype} {got.shape}"
     finite = np.isfinite(want) & np.isfinite(got)
-    row = measure(case, output, want[finite], got[finite], tolerance)
+    row = measure(case, output, want[finite], got[finite], tolerance, peak)
     if not finite.all():
         bad = (int(want.size - np.isfinite(want).sum()), int(got.size - np.isfinite(got).sum()))
         return row, f"{label}: {bad[0]} non-finite values in the original, {bad[1]} in the export"
-    if row.max_abs > tolerance.max_abs or row.cosine < tolerance.cosine:
-        return row, (
-            f"{label}: max abs {row.max_abs:.2e} (allowed {tolerance.max_abs:.0e}), "
-            f"cosine {row.cosine:.8f} (allowed {tolerance.cosine})"
-        )
-    return row, None
+    return row, None if _within(row, tolerance) else f"{label}: {_in_words(row, tolerance)}"
 
 
-def measure(case: str, output: str, want: Array, got: Array, tolerance: Tolerance) -> FidelityRow:
-    """All metrics of two equally shaped finite arrays, in float64."""
+def _within(row: FidelityRow, tolerance: Tolerance) -> bool:
+    return (
+        row.max_abs <= tolerance.max_abs
+        and row.cosine >= tolerance.cosine
+        and (tolerance.relative_l2 is None or row.relative_l2 <= tolerance.relative_l2)
+        and (tolerance.psnr is None or row.psnr is None or row.psnr >= tolerance.psnr)
+    )
+
+
+def _in_words(row: FidelityRow, tolerance: Tolerance) -> str:
+    words = [
+        f"max abs {row.max_abs:.2e} (allowed {tolerance.max_abs:.0e})",
+        f"cosine {row.cosine:.8f} (allowed {tolerance.cosine})",
+    ]
+    if tolerance.relative_l2 is not None:
+        words.append(f"relative L2 {row.relative_l2:.2e} (allowed {tolerance.relative_l2:.0e})")
+    if tolerance.psnr is not None and row.psnr is not None:
+        words.append(f"PSNR {row.psnr:.1f} dB (allowed {tolerance.psnr:g})")
+    return ", ".join(words)
+
+
+def measure(
+    case: str, output: str, want: Array, got: Array, tolerance: Tolerance, peak: float | None = None
+) -> FidelityRow:
+    """All metrics of two equally shaped finite arrays, in float64.
+
+    `peak` is what the signal-to-noise ratio relates the noise to; None for the width of `want`'s values.
+    """
     reference, result = want.astype(np.float64).ravel(), got.astype(np.float64).ravel()
     difference = np.abs(result - reference)
     max_abs = float(difference.max(initial=0.0))
@@ -92,7 +120,18 @@ def measure(case: str, output: str, want: Array, got: Array, tolerance: Toleranc
         _ratio(float(np.linalg.norm(difference)), float(np.linalg.norm(reference))),
         cosine(reference, result),
         max_abs / tolerance.max_abs,
+        _psnr(difference, float(np.ptp(reference)) if peak is None and reference.size else peak),
     )
+
+
+def _psnr(difference: Array, peak: float | None) -> float | None:
+    power = float(np.mean(np.square(difference))) if difference.size else 0.0
+    return 10 * math.log10(peak * peak / power) if power and peak else None
+
+
+def peak_of(tensor: TensorSpec) -> float | None:
+    """Width of the tensor's range, None where it is unbounded."""
+    return None if tensor.low is None or tensor.high is None else tensor.high - tensor.low
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -111,6 +150,19 @@ def judge(
     Raises:
         FidelityError: at least one output of one case is not within the spec's tolerance; lists all.
     """
+    rows, problems = assess(spec, cases, reference, run)
+    if problems:
+        raise FidelityError(
+            f"{spec.name}: the export is not its PyTorch original; {'; '.join(problems)}",
+            hint="nothing was published; please report this with the versions from 'dubstream doctor'",
+        )
+    return rows
+
+
+def assess(
+    spec: NetworkSpec, cases: Sequence[Case], reference: Sequence[Mapping[str, Array]], run: Run
+) -> tuple[tuple[FidelityRow, ...], list[str]]:
+    """As `judge`, with the problems in words instead of an error."""
     rows: list[FidelityRow] = []
     problems: list[str] = []
     for case, whole in zip(cases, reference, strict=True):
@@ -120,16 +172,11 @@ def judge(
             for tensor in spec.outputs:
                 want = whole[tensor.name][first:end]
                 row, problem = compare(
-                    name, tensor.name, want, got[tensor.name], spec.tolerances[tensor.name]
+                    name, tensor.name, want, got[tensor.name], spec.tolerances[tensor.name], peak_of(tensor)
                 )
                 rows.append(row)
                 problems += [problem] if problem else []
-    if problems:
-        raise FidelityError(
-            f"{spec.name}: the export is not its PyTorch original; {'; '.join(problems)}",
-            hint="nothing was published; please report this with the versions from 'dubstream doctor'",
-        )
-    return tuple(rows)
+    return tuple(rows), problems
 
 
 def _ratio(error: float, norm: float) -> float:

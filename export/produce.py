@@ -10,18 +10,28 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import onnx
 import torch
 
-from dubstream.engines.artifact import Artifact, digest_files, open_artifact, publish_artifact
-from dubstream.engines.sidecar import FidelityRow, Sidecar
+from dubstream.engines.artifact import (
+    Artifact,
+    artifact_paths,
+    digest_files,
+    open_artifact,
+    publish_artifact,
+)
+from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.errors import UsageError
+from dubstream.engines.sidecar import FidelityRow, RangeRow, Sidecar
 from dubstream.engines.storage import storage_errors
 from dubstream.engines.weights import SEED_SALT, WeightsChoice
 from dubstream.export.checkpoint import Weights, load_checkpoint
 from dubstream.export.fidelity import fidelity_cases, judge
+from dubstream.export.half_check import audit, compare_half, half_cases, levels_runner
 from dubstream.export.onnx_export import OPSET, check_onnx, export_onnx, onnx_runner, torch_runner
-from dubstream.export.recipes import Recipe
+from dubstream.export.precision import AS_TRAINED, FP32, PrecisionRecipe
+from dubstream.export.recipes import HalfForm, Recipe
 from dubstream.export.seeded import seeded_state
-from dubstream.export.steps import FP32, RECIPE_NAME, RECIPE_VERSION
 
 _TOOLS = ("dubstream", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 
@@ -31,62 +41,102 @@ def produce(
     choice: WeightsChoice,
     folder: Path,
     *,
+    precision: str = FP32,
     allow_extra_keys: bool = False,
     threads: int | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Artifact:
-    """Load, convert, check, compare and publish one network in float32; the caller holds the folder's lock.
+    """Load, convert, check, compare and publish one network; the caller holds the folder's lock.
 
     Args:
         recipe: the network.
         choice: trained or seeded weights.
         folder: where the artifact goes; temporary files of killed runs are swept from it.
+        precision: one of `PRECISIONS`.
         allow_extra_keys: see `load_checkpoint`.
         threads: CPU threads; None for PyTorch's own choice.
-        on_step: called with each word of `STEPS` as that step begins.
+        on_step: called with each word of `steps_of(precision)` as that step begins.
 
     Raises:
         CheckpointError: the weights do not fit.
-        FidelityError: the export is not the PyTorch network; no file is left.
+        FidelityError: the export is not the PyTorch network, or leaves the range of its precision; no
+            file is left.
         InternalError: conversion failed.
         StorageError: disk full, permission.
     """
-    name = recipe.spec.name
-    with _torch_threads(threads), storage_errors(folder, "exporting into"), _temporary(folder, name) as tmp:
+    form = _form(recipe, precision)
+    spec, numbers = (recipe.spec, AS_TRAINED) if form is None else (form.spec, form.recipe)
+    final, _ = artifact_paths(folder, spec.name, precision)
+    with _torch_threads(threads), storage_errors(folder, "exporting into"), _temporary(final) as tmp:
         try:
-            weights_of, rows = _convert(recipe, choice, tmp, allow_extra_keys, on_step)
+            on_step("weights")
+            plain = recipe.factory.build()
+            weights = _weights(recipe, choice, plain, allow_extra_keys)
+            plain.load_state_dict(weights.state, strict=True, assign=True)
+            weights.state.clear()
+            made = (
+                _convert(recipe, plain, tmp, on_step)
+                if form is None
+                else _convert_half(recipe, form, plain, tmp, on_step)
+            )
         finally:
             gc.collect()  # modules sit in reference cycles, half a gigabyte of them for L-Net
         on_step("publish")
-        publish_artifact(tmp, folder, _sidecar(recipe, weights_of, rows, tmp))
-    return open_artifact(folder, recipe.spec, FP32)
+        publish_artifact(tmp, folder, _sidecar(spec, numbers, weights, *made, tmp, final))
+    return open_artifact(folder, spec, precision)
+
+
+def _form(recipe: Recipe, precision: str) -> HalfForm | None:
+    """How the network is made in a half precision; None for float32."""
+    if precision == FP32:
+        return None
+    if precision not in recipe.halves:
+        known = ", ".join((FP32, *recipe.halves))
+        raise UsageError(f"precision '{precision}' of {recipe.spec.name}, expected one of {known}")
+    return recipe.halves[precision]
 
 
 def _convert(
-    recipe: Recipe, choice: WeightsChoice, tmp: Path, allow_extra_keys: bool, on_step: Callable[[str], None]
-) -> tuple[Weights, tuple[FidelityRow, ...]]:
-    """The checked ONNX file in `tmp`; returns where its weights came from, without them, and its errors."""
+    recipe: Recipe, plain: torch.nn.Module, tmp: Path, on_step: Callable[[str], None]
+) -> tuple[tuple[FidelityRow, ...], tuple[RangeRow, ...]]:
+    """The checked float32 file in `tmp`; returns its errors."""
     spec = recipe.spec
-    on_step("weights")
-    plain = recipe.factory.build()
-    weights = _weights(recipe, choice, plain, allow_extra_keys)
-    plain.load_state_dict(weights.state, strict=True, assign=True)
-    weights.state.clear()
     on_step("reference")
     cases = fidelity_cases(spec)
     run = torch_runner(plain, spec)
     # Before the deployable form is made: making it may take the plain one's tensors.
     reference = [run(case.inputs) for case in cases]
     on_step("convert")
-    deployable = recipe.factory.deployable(plain)
-    del plain, run
-    export_onnx(deployable, spec, tmp)
-    del deployable
+    export_onnx(recipe.factory.deployable(plain), spec, tmp)
     gc.collect()
     on_step("check")
     check_onnx(tmp, spec)
     on_step("compare")
-    return weights, judge(spec, cases, reference, onnx_runner(tmp, spec, torch.get_num_threads()))
+    return judge(spec, cases, reference, onnx_runner(tmp, spec, torch.get_num_threads())), ()
+
+
+def _convert_half(
+    recipe: Recipe, form: HalfForm, plain: torch.nn.Module, tmp: Path, on_step: Callable[[str], None]
+) -> tuple[tuple[FidelityRow, ...], tuple[RangeRow, ...]]:
+    """The checked half-precision file in `tmp`; returns its errors and its largest numbers."""
+    spec, threads = form.spec, torch.get_num_threads()
+    on_step("reference")
+    cases = half_cases(spec, form.real())
+    run = levels_runner(form.pictures(plain, torch.float32), spec)
+    reference = [run(case.inputs) for case in cases]
+    on_step("convert")
+    deployable = recipe.factory.deployable(plain)
+    form.recipe.apply(deployable)
+    export_onnx(form.pictures(deployable, getattr(torch, form.recipe.dtype)), spec, tmp)
+    del deployable
+    gc.collect()
+    on_step("check")
+    check_onnx(tmp, spec)
+    on_step("audit")
+    model = onnx.load(str(tmp))
+    ranges = audit(model, form.recipe, cases, threads)
+    on_step("compare")
+    return compare_half(model, form.recipe, spec, cases, reference, threads), ranges
 
 
 def _weights(
@@ -99,14 +149,22 @@ def _weights(
     return load_checkpoint(path, recipe.container, plain.state_dict(), allow_extra_keys=allow_extra_keys)
 
 
-def _sidecar(recipe: Recipe, weights: Weights, rows: tuple[FidelityRow, ...], tmp: Path) -> Sidecar:
-    files, digest = digest_files([tmp], [f"{recipe.spec.name}.{FP32}.onnx"])
+def _sidecar(
+    spec: NetworkSpec,
+    numbers: PrecisionRecipe,
+    weights: Weights,
+    rows: tuple[FidelityRow, ...],
+    ranges: tuple[RangeRow, ...],
+    tmp: Path,
+    final: Path,
+) -> Sidecar:
+    files, digest = digest_files([tmp], [final.name])
     return Sidecar(
-        network=recipe.spec.name,
-        precision=FP32,
-        recipe=RECIPE_NAME,
-        recipe_version=RECIPE_VERSION,
-        spec=recipe.spec.as_json(),
+        network=spec.name,
+        precision=numbers.precision,
+        recipe=numbers.name,
+        recipe_version=numbers.version,
+        spec=spec.as_json(),
         files=files,
         sha256=digest,
         source=weights.source,
@@ -116,6 +174,7 @@ def _sidecar(recipe: Recipe, weights: Weights, rows: tuple[FidelityRow, ...], tm
         tools=_versions(),
         fidelity=rows,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ranges=ranges,
     )
 
 
@@ -128,11 +187,12 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _temporary(folder: Path, name: str) -> Iterator[Path]:
-    """A temporary file name in `folder`, gone afterwards whatever happens, with those killed runs left."""
-    for stale in folder.glob(f".{name}.{FP32}.*.part"):
+def _temporary(final: Path) -> Iterator[Path]:
+    """A temporary file name beside `final`, gone afterwards whatever happens, with those killed runs left."""
+    folder, name = final.parent, final.stem
+    for stale in folder.glob(f".{name}.*.part"):
         stale.unlink(missing_ok=True)
-    path = folder / f".{name}.{FP32}.{os.getpid()}.part"
+    path = folder / f".{name}.{os.getpid()}.part"
     try:
         yield path
     finally:

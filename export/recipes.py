@@ -5,12 +5,59 @@ A new network is one module in `export/networks/`, one spec in `engines/specs.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
 
 from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.half_specs import HALF_SPECS, HALVES
 from dubstream.engines.specs import DNET, ENET, LNET, RECON
 from dubstream.export.checkpoint import Container
+from dubstream.export.fidelity import Array
 from dubstream.export.networks import NETWORKS, NetworkFactory
+from dubstream.export.pictures import (
+    DNetPictures,
+    ENetPictures,
+    LNetPictures,
+    PictureNetwork,
+    ReconPictures,
+)
+from dubstream.export.precision import HALF_RECIPES, PrecisionRecipe
+from dubstream.export.real_inputs import real_inputs
+
+Pictures = Callable[[torch.nn.Module, torch.dtype], PictureNetwork]
+
+
+@dataclass(frozen=True)
+class HalfForm:
+    """How a network is exported in one half precision.
+
+    Attributes:
+        spec: the contract of its artifact.
+        recipe: which modules are half.
+        pictures: puts its pictures' conversions around it.
+        real: real inputs by name, for the range audit and the comparison.
+    """
+
+    spec: NetworkSpec
+    recipe: PrecisionRecipe
+    pictures: Pictures
+    real: Callable[[], Mapping[str, Array]]
+
+
+def half_forms(network: str, pictures: Pictures) -> dict[str, HalfForm]:
+    """The forms of one of this project's networks by precision."""
+    return {
+        precision: HalfForm(
+            HALF_SPECS[network, precision],
+            HALF_RECIPES[network, precision],
+            pictures,
+            partial(real_inputs, network),
+        )
+        for precision in HALVES
+    }
 
 
 @dataclass(frozen=True)
@@ -21,11 +68,13 @@ class Recipe:
         spec: the contract; it also names the checkpoint file.
         factory: builds the plain and the deployable form, and knows the rule of seeded weights.
         container: how the state is packed in the checkpoint file.
+        halves: how it is exported in half precisions, by precision.
     """
 
     spec: NetworkSpec
     factory: NetworkFactory
     container: Container
+    halves: Mapping[str, HalfForm] = field(default_factory=dict)
 
 
 _TRAINED_IN_PARALLEL = "module."
@@ -33,10 +82,20 @@ _TRAINED_IN_PARALLEL = "module."
 RECIPES: dict[str, Recipe] = {
     recipe.spec.name: recipe
     for recipe in (
-        Recipe(DNET, NETWORKS["dnet"], Container("net_G_ema")),
-        Recipe(LNET, NETWORKS["lnet"], Container("state_dict", _TRAINED_IN_PARALLEL)),
+        Recipe(DNET, NETWORKS["dnet"], Container("net_G_ema"), half_forms("dnet", DNetPictures)),
+        Recipe(
+            LNET,
+            NETWORKS["lnet"],
+            Container("state_dict", _TRAINED_IN_PARALLEL),
+            half_forms("lnet", LNetPictures),
+        ),
         # E-Net's public file carries a second copy of L-Net; the upstream program skips it, too.
-        Recipe(ENET, NETWORKS["enet"], Container("state_dict", _TRAINED_IN_PARALLEL, ("low_res.*",))),
-        Recipe(RECON, NETWORKS["recon"], Container("net_recon")),
+        Recipe(
+            ENET,
+            NETWORKS["enet"],
+            Container("state_dict", _TRAINED_IN_PARALLEL, ("low_res.*",)),
+            half_forms("enet", ENetPictures),
+        ),
+        Recipe(RECON, NETWORKS["recon"], Container("net_recon"), half_forms("recon", ReconPictures)),
     )
 }

@@ -6,12 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 
 STEPS = ("weights", "reference", "convert", "check", "compare", "publish")
-"""Steps of one network, in order."""
+"""Steps of one network in float32, in order."""
 
-FP32 = "fp32"
-RECIPE_NAME = "as-trained"
-RECIPE_VERSION = 1
-"""Raised when a network's deployable form or the conversion changes, so that old artifacts are remade."""
+HALF_STEPS = ("weights", "reference", "convert", "check", "audit", "compare", "publish")
+"""Steps of one network in a half precision."""
+
+
+def steps_of(precision: str) -> tuple[str, ...]:
+    """Steps of one network in `precision`."""
+    return STEPS if precision == "fp32" else HALF_STEPS
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class ExportEvent:
             path), ``waiting`` (for another process), ``step`` (a step of a network begins) or
             ``error`` (message: the error's line).
         network: the network's name; empty for ``start`` and ``waiting``.
-        step: one of `STEPS`; empty unless ``step``.
+        step: one of `steps_of` its precision; empty unless ``step``.
         position: steps finished so far, of all networks to be made.
         total: steps in all.
         message: for people.

@@ -88,7 +88,7 @@ def build(
     folder = artifacts or artifact_folder(
         WeightsChoice.from_options(checkpoints, weights).identity(list(SPECS.values()))
     )
-    opened = [open_artifact(folder, spec_of(name), precision) for name in networks or SPECS]
+    opened = [open_artifact(folder, spec_of(name, precision), precision) for name in networks or SPECS]
     store = open_store(engines, hmac_key)
     plans = []
     for artifact in opened:

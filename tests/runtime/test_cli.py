@@ -172,7 +172,7 @@ def _damaged_artifact(desk: Path) -> list[str]:
 
 def _stale_artifact(desk: Path) -> list[str]:
     path = desk / "artifacts" / "lnet.fp32.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
     return ["talk.mp4", "voice.wav"]
 
 
