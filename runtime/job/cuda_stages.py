@@ -2,8 +2,8 @@
 
 The twin of `dubstream.runtime.job.stages`, with the same names and buffers. A frame goes up once and comes
 down once; what the networks see is cut, scaled and put back on the device, in stream order. Kernels read
-small tables (which frame, which box) that are made on the host from the slot's pinned inputs and go up in
-front of their launch.
+small tables (which frame, which box). They are slot inputs, filled by `fill_tables`, and go up with the
+frames: on the compute stream a table would wait behind the next batch's frames for the same copy engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.engine import Engine
@@ -32,8 +31,8 @@ from dubstream.runtime.streaming.stages import EngineStage, Stage
 ARENA_BYTES = 256 << 20
 """Most device memory the blend works in, unless one frame needs more; larger batches blend in parts."""
 
-_FACE_COLUMNS = 9  # frame, crop box, face box
-_BLEND_COLUMNS = 10  # frame, face box, window, levels
+_FACE_ITEMS = BufferSpec("face_items", (9,), "int32", "input")  # frame, crop box, face box
+_BLEND_ITEMS = BufferSpec("blend_items", (10,), "int32", "input")  # frame, face box, window, levels
 
 
 def synthesis_buffers(lnet: NetworkSpec, enet: NetworkSpec, height: int, width: int) -> list[BufferSpec]:
@@ -51,10 +50,27 @@ def synthesis_buffers(lnet: NetworkSpec, enet: NetworkSpec, height: int, width: 
         BufferSpec("references", (256, 256, 3), "uint8", "input"),
         BufferSpec("crop_boxes", (4,), "int32", "input"),
         BufferSpec("face_boxes", (4,), "int32", "input"),
+        _FACE_ITEMS,
+        _BLEND_ITEMS,
         BufferSpec.of(mel, "input"),
         *(BufferSpec.of(tensor, "scratch") for tensor in inner.values()),
         BufferSpec("dubbed", picture, "uint8", "output"),
     ]
+
+
+def fill_tables(slot: Slot, settings: BlendSettings = DEFAULT_SETTINGS) -> None:
+    """The tables of a slot whose boxes and count are filled; the last step of `fill`.
+
+    Raises:
+        InternalError: a face outside its frame.
+    """
+    used = slice(0, slot.count)
+    faces = slot.inputs["face_boxes"][used]
+    if slot.count:
+        slot.inputs["face_items"][used] = np.column_stack(
+            (np.arange(slot.count), slot.inputs["crop_boxes"][used], faces)
+        )
+        slot.inputs["blend_items"][used] = _blend_table(slot, 0, slot.count, settings).items
 
 
 def synthesis_stages(
@@ -103,24 +119,22 @@ class NetworkStage(EngineStage):
 
 
 class FaceInputsStage:
-    """What L-Net and E-Net see, from `frames`, `references`, `crop_boxes` and `face_boxes`.
+    """What L-Net and E-Net see, from `frames`, `references` and `face_items`.
 
     For networks that take pictures it writes `face` and `reference`, uint8 BGR (N, 384, 384, 3); for networks
     that take planes `faces`, float32 (N, 6, 96, 96), and `reference`, float32 (N, 3, 384, 384).
     """
 
     name = "crop"
-    capturable = False  # its table is made on the host
+    capturable = True
 
     def __init__(self, device: CudaDevice, modules: KernelModules) -> None:
         self._device = device
         self._launchers = Launchers(modules)
-        self._tables: dict[int, _Table] = {}
         self._pictures: tuple[CudaArray, CudaArray] | None = None
 
     def bind(self, slot: Slot) -> None:
-        """Allocate the slot's table and, once for all slots, the pictures between the kernels."""
-        self._tables[slot.index] = _Table(self._device, slot.batch, _FACE_COLUMNS)
+        """Allocate the pictures between the kernels, once for all slots."""
         # One set serves all slots: the stages of all batches follow one another on one stream.
         if _takes_planes(slot) and (self._pictures is None or len(self._pictures[0]) < slot.batch):
             shape = (slot.batch, FACE, FACE, 3)
@@ -132,18 +146,14 @@ class FaceInputsStage:
 
     def _enqueue(self, slot: Slot, stream: Any) -> None:
         arrays, count, native = slot.device, slot.count, stream.native
-        rows = np.column_stack(
-            (np.arange(count), slot.inputs["crop_boxes"][:count], slot.inputs["face_boxes"][:count])
-        )
-        items = self._tables[slot.index].upload(rows, stream)
         if self._pictures is None or not _takes_planes(slot):
             faces, references = arrays["face"], arrays["reference"]
         else:
             faces, references = self._pictures
         launch = self._launchers
         launch.face_pictures(
-            _frames(arrays["frames"]), arrays["references"].ptr, items, count, faces.ptr, references.ptr,
-            stream=native,
+            _frames(arrays["frames"]), arrays["references"].ptr, arrays["face_items"].ptr, count,
+            faces.ptr, references.ptr, stream=native,
         )  # fmt: skip
         if _takes_planes(slot):
             launch.face_planes(
@@ -152,7 +162,7 @@ class FaceInputsStage:
 
 
 class BlendStage:
-    """The synthesised face into its frame: reads `frames`, `enhanced` and `face_boxes`; writes `dubbed`.
+    """The synthesised face into its frame: reads `frames`, `enhanced` and `blend_items`; writes `dubbed`.
 
     `enhanced` is float32 (N, 3, 384, 384) in [0, 1] or uint8 (N, 384, 384, 3), BGR both. A value that is not
     a number becomes black.
@@ -168,13 +178,11 @@ class BlendStage:
         self._modules = modules
         self._launchers = Launchers(modules)
         self._settings = settings
-        self._tables: dict[int, _Table] = {}
         self._planes: CudaArray | None = None
         self._arena: CudaArray | None = None
 
     def bind(self, slot: Slot) -> None:
-        """Allocate the slot's table and, once for all slots, the memory the blend works in."""
-        self._tables[slot.index] = _Table(self._device, slot.batch, _BLEND_COLUMNS)
+        """Allocate the memory the blend works in, once for all slots."""
         _, height, width, _ = slot.device["frames"].shape
         largest = blend_table([0], [(0, 0, width, height)], width, height, self._settings).arena_bytes
         needed = min(slot.batch * largest, max(largest, ARENA_BYTES))
@@ -191,16 +199,14 @@ class BlendStage:
 
     def _enqueue(self, slot: Slot, stream: Any) -> None:
         arrays, count = slot.device, slot.count
-        tables = list(self._parts(slot, 0, count))
-        rows = np.concatenate([table.items for table in tables])
-        items = self._tables[slot.index].upload(rows, stream)
         self._device.copy(arrays["dubbed"][:count], arrays["frames"][:count], stream)
         enhanced = self._as_planes(arrays["enhanced"], count, stream)
         done = 0
-        for table in tables:
+        # Only the sizes of these tables are used here; their rows went up with the frames.
+        for table in self._parts(slot, 0, count):
             self._launchers.blend_faces(
                 _frames(arrays["dubbed"]),
-                items + done * 4 * _BLEND_COLUMNS,
+                arrays["blend_items"][done:].ptr,
                 table,
                 enhanced[done:].ptr,
                 (FACE, FACE),
@@ -212,9 +218,7 @@ class BlendStage:
 
     def _parts(self, slot: Slot, first: int, stop: int) -> Iterator[BlendTable]:
         """The items first..stop-1 in as few tables as the arena has room for."""
-        _, height, width, _ = slot.device["frames"].shape
-        boxes = slot.inputs["face_boxes"][first:stop]
-        table = blend_table(range(first, stop), boxes, width, height, self._settings)
+        table = _blend_table(slot, first, stop, self._settings)
         if self._arena is not None and table.arena_bytes <= self._arena.nbytes:
             yield table
         else:
@@ -232,23 +236,11 @@ class BlendStage:
         return self._planes
 
 
-class _Table:
-    """Rows of int32 that go to the device in front of the launch that reads them; one per slot."""
-
-    def __init__(self, device: CudaDevice, rows: int, columns: int) -> None:
-        self._device = device
-        self._pinned: npt.NDArray[np.int32] = device.pinned((rows, columns), "int32")
-        self._there = device.empty((rows, columns), "int32")
-
-    def upload(self, rows: npt.NDArray[Any], stream: Any) -> int:
-        """Enqueue the upload of the first rows; their address on the device.
-
-        The slot's last batch has left the device, so nothing reads the pinned rows any more.
-        """
-        count = len(rows)
-        self._pinned[:count] = rows
-        self._device.upload(self._there[:count], self._pinned[:count], stream)
-        return self._there.ptr
+def _blend_table(slot: Slot, first: int, stop: int, settings: BlendSettings) -> BlendTable:
+    """The table of items first..stop-1, from the pinned boxes: they stay until the slot is filled again."""
+    _, height, width, _ = slot.inputs["frames"].shape
+    boxes = slot.inputs["face_boxes"][first:stop]
+    return blend_table(range(first, stop), boxes, width, height, settings)
 
 
 def _frames(array: CudaArray) -> DeviceFrames:

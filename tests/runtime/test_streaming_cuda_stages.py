@@ -13,11 +13,17 @@ from fake_cuda.fixture import over_fake_cuda
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.engine import Binding, Engine
-from dubstream.engines.errors import StageError
+from dubstream.engines.errors import InternalError
 from dubstream.engines.specs import ENET, LNET
 from dubstream.kernels.modules import KernelModules
 from dubstream.runtime.job import cuda_stages
-from dubstream.runtime.job.cuda_stages import BlendStage, FaceInputsStage, synthesis_buffers, synthesis_stages
+from dubstream.runtime.job.cuda_stages import (
+    BlendStage,
+    FaceInputsStage,
+    fill_tables,
+    synthesis_buffers,
+    synthesis_stages,
+)
 from dubstream.runtime.job.stages import blend_stage, face_inputs_stage
 from dubstream.runtime.streaming import EngineStage, HostDevice, Slot, Streamer
 from dubstream.runtime.streaming.cuda import CudaDevice
@@ -128,6 +134,7 @@ def dubbed(
         slot.first, slot.count = first, min(2, COUNT - first)
         for name, values in inputs.items():
             slot.inputs[name][: slot.count] = values[first : first + slot.count]
+        fill_tables(slot)
 
     with Streamer(device, synthesis_buffers(*specs, HEIGHT, WIDTH), stages, batch=2, slots=2) as streamer:
         for _ in range(runs):
@@ -184,7 +191,7 @@ def test_the_frames_equal_the_hosts_whenever_work_runs(fake: FakeCuda, kernels: 
 
 
 @over_fake_cuda()
-def test_networks_of_the_tensorrt_backend_are_captured_and_equal_the_hosts(
+def test_crop_and_networks_of_the_tensorrt_backend_are_captured_and_equal_the_hosts(
     fake: FakeCuda, kernels: str
 ) -> None:
     inputs = make_inputs(5)
@@ -193,7 +200,7 @@ def test_networks_of_the_tensorrt_backend_are_captured_and_equal_the_hosts(
         assert_same_but_for_ties(on_cuda(device, kernels, inputs, runs=3), on_host(inputs))
     graphs = [entry for entry in fake.log() if (entry.phase, entry.name) == ("issue", "graph")]
     # Per run two full batches and a short one: the first run of a slot is plain, the short ones always are.
-    assert len(graphs) == 2 * (2 * 3 - 2)
+    assert len(graphs) == 3 * (2 * 3 - 2)
 
 
 @over_fake_cuda()
@@ -248,11 +255,8 @@ def test_a_run_allocates_nothing(fake: FakeCuda, kernels: str) -> None:
 
 
 @over_fake_cuda()
-def test_a_face_outside_its_frame_is_named(fake: FakeCuda, kernels: str) -> None:
+def test_a_face_outside_its_frame_is_refused_before_it_goes_up(fake: FakeCuda, kernels: str) -> None:
     inputs = make_inputs(9)
     inputs["face_boxes"][3] = (500, 500, 600, 600)
-    with (
-        CudaDevice() as device,
-        pytest.raises(StageError, match=r"'blend' failed at frame 2: .*outside a frame"),
-    ):
+    with CudaDevice() as device, pytest.raises(InternalError, match="lies outside a frame of 163x121"):
         on_cuda(device, kernels, inputs)
