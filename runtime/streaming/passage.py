@@ -57,14 +57,14 @@ class Passage:
             StageError: a step could not be enqueued.
         """
         self._enqueue_upload(streams.upload)
-        streams.compute.wait(self._slot.uploaded)
-        self._compute[0].begin.record(streams.compute)
+        with self._attributed(self._compute[0].name):
+            streams.compute.wait(self._slot.uploaded)
+            self._compute[0].begin.record(streams.compute)
         for stage, step in zip(self._stages, self._compute, strict=True):
             with self._attributed(step.name):
                 if self._slot.count:
                     stage.enqueue(self._slot, streams.compute)
-            step.end.record(streams.compute)
-        streams.download.wait(self._slot.computed)
+                step.end.record(streams.compute)
         self._enqueue_download(streams.download)
 
     def wait(self) -> None:
@@ -96,19 +96,20 @@ class Passage:
 
     def _enqueue_upload(self, stream: Stream) -> None:
         slot, used = self._slot, slice(0, self._slot.count)
-        self._upload.begin.record(stream)
         with self._attributed(self._upload.name):
+            self._upload.begin.record(stream)
             for name, pinned in slot.inputs.items() if slot.count else ():
                 self._device.upload(slot.device[name][used], pinned[used], stream)
-        self._upload.end.record(stream)
+            self._upload.end.record(stream)
 
     def _enqueue_download(self, stream: Stream) -> None:
         slot, used = self._slot, slice(0, self._slot.count)
-        self._download.begin.record(stream)
         with self._attributed(self._download.name):
+            stream.wait(slot.computed)
+            self._download.begin.record(stream)
             for name, pinned in slot.outputs.items() if slot.count else ():
                 self._device.download(pinned[used], slot.device[name][used], stream)
-        self._download.end.record(stream)
+            self._download.end.record(stream)
 
     @contextmanager
     def _attributed(self, step: str) -> Iterator[None]:

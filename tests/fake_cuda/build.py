@@ -17,7 +17,7 @@ from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
-from trt_checker.assemble import _UNREACHABLE, IndexUnreachableError
+from trt_checker.assemble import UNREACHABLE, IndexUnreachableError
 
 PYCUDA = "pycuda==2026.1"
 HEADERS = ("nvidia-cuda-runtime==13.0.96", "nvidia-cuda-profiler-api==13.0.85")  # cuda.h, cudaProfiler.h
@@ -108,7 +108,7 @@ def _pip(verb: str, *arguments: str, env: dict[str, str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
-        kind = IndexUnreachableError if _UNREACHABLE.search(said) else RuntimeError
+        kind = IndexUnreachableError if UNREACHABLE.search(said) else RuntimeError
         raise kind(f"pip {verb} of {arguments[-1]} failed: {said[-3000:]}")
 
 

@@ -31,7 +31,7 @@ _LINKS = {
 _STUB = (
     "int initLibNvInferPlugins(void *logger, const char *space) { (void)logger; (void)space; return 1; }\n"
 )
-_UNREACHABLE = re.compile(
+UNREACHABLE = re.compile(
     r"NewConnectionError|NameResolutionError|Failed to establish a new connection|Name or service not known"
     r"|Temporary failure in name resolution|ConnectTimeoutError|ReadTimeoutError|Connection refused"
     r"|Network is unreachable|No route to host|ProxyError"
@@ -101,7 +101,7 @@ def download(into: Path) -> None:
     if result.returncode == 0:
         return
     said = (result.stdout + result.stderr).strip()
-    kind = IndexUnreachableError if _UNREACHABLE.search(said) else RuntimeError
+    kind = IndexUnreachableError if UNREACHABLE.search(said) else RuntimeError
     raise kind(f"pip download of the TensorRT checker failed: {said[-1500:]}")
 
 
