@@ -211,7 +211,7 @@ def _wanted(
     chosen = [recipes[name] for name in dict.fromkeys(names or recipes)]
     if precision == FP32:
         return [(recipe.spec, AS_TRAINED) for recipe in chosen]
-    return [(recipe.halves[precision].spec, recipe.halves[precision].recipe) for recipe in chosen]
+    return [(recipe.half(precision).spec, recipe.half(precision).recipe) for recipe in chosen]
 
 
 def _announcement(choice: WeightsChoice) -> str:

@@ -137,7 +137,8 @@ def _half_types(model: onnx.ModelProto) -> dict[str, int]:
     graph = onnx.shape_inference.infer_shapes(model).graph
     values = [*graph.value_info, *graph.output]
     kinds = {value.name: value.type.tensor_type.elem_type for value in values}
-    return {name: kind for name, kind in kinds.items() if kind in _HALVES}
+    made = [name for node in graph.node for name in node.output]  # weights may have a type there, too
+    return {name: kinds[name] for name in made if kinds.get(name) in _HALVES}
 
 
 def _described(node: onnx.NodeProto, name: str) -> HalfTensor:

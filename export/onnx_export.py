@@ -17,21 +17,20 @@ from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec
 from dubstream.engines.errors import InternalError
 from dubstream.engines.storage import storage_errors
 from dubstream.export.fidelity import Array, Run
+from dubstream.export.precision import OPSET
 from dubstream.export.session import onnx_session
 from dubstream.export.simplify import drop_metadata, simplify
-
-OPSET = 20
-"""Has GridSample for every case we need; TensorRT 10.13 parses it."""
 
 _TRACE_BATCH = 2  # torch.export takes 0 and 1 for constants
 
 
-def export_onnx(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
+def export_onnx(module: torch.nn.Module, spec: NetworkSpec, path: Path, opset: int = OPSET) -> None:
     """Write `module` as an ONNX file and check it: `onnx.checker`, names, dtypes and axes of the spec.
 
     Args:
         module: takes and returns tensors in the order of `spec.inputs` and `spec.outputs`.
         path: the file to write; external data is not used (all networks are below protobuf's 2 GB).
+        opset: version of the operators.
 
     Raises:
         InternalError: it cannot be converted, or the file does not fit the spec; lists all differences.
@@ -48,7 +47,7 @@ def export_onnx(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
                 module.eval(),
                 inputs,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamic_shapes=tuple({0: batch} for _ in inputs),
                 input_names=[tensor.name for tensor in spec.inputs],
                 output_names=[tensor.name for tensor in spec.outputs],
@@ -66,7 +65,7 @@ def export_onnx(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
         program.save(str(path), external_data=False)
 
 
-def check_onnx(path: Path, spec: NetworkSpec) -> None:
+def check_onnx(path: Path, spec: NetworkSpec, opset: int = OPSET) -> None:
     """Raise `InternalError` unless the file is valid ONNX and its interface is that of `spec`."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -74,7 +73,7 @@ def check_onnx(path: Path, spec: NetworkSpec) -> None:
         raise InternalError(f"{spec.name}: exported file is not valid: {str(error)[:200]}") from error
     model = onnx.load(str(path))
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    problems = [] if opsets == {"": OPSET} else [f"operator sets {opsets}, expected only {OPSET}"]
+    problems = [] if opsets == {"": opset} else [f"operator sets {opsets}, expected only {opset}"]
     for side, specs in (("input", spec.inputs), ("output", spec.outputs)):
         problems += _interface_problems(side, specs, getattr(model.graph, side))
     if problems:

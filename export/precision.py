@@ -54,6 +54,7 @@ class PrecisionRecipe:
         precision: the word in the artifact's file name.
         dtype: torch's name of the element type outside islands.
         limit: magnitudes from here on are refused in the range audit and in weights.
+        opset: version of the ONNX operators.
         islands: what stays float32.
     """
 
@@ -62,6 +63,7 @@ class PrecisionRecipe:
     precision: str
     dtype: str
     limit: float
+    opset: int
     islands: tuple[Island, ...] = ()
 
     def apply(self, network: nn.Module) -> None:
@@ -81,7 +83,7 @@ class PrecisionRecipe:
 
         for name, tensor in _own_tensors(module):
             if tensor.is_floating_point():
-                peak = float(tensor.abs().max()) if tensor.numel() else 0.0
+                peak = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
                 if not peak < self.limit:
                     raise FidelityError(
                         f"weight {path}.{name} reaches {peak:.3g}, expected less than {self.limit:.0e}",
@@ -104,7 +106,13 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers(recurse=False)
 
 
-AS_TRAINED = PrecisionRecipe("as-trained", 1, FP32, "float32", math.inf)
+OPSET = 20
+"""Has GridSample for every case we need; TensorRT 10.13 parses it."""
+
+OPSET_BF16 = 22
+"""The first whose convolutions take bfloat16; from 23 on, TensorRT refuses what attention becomes."""
+
+AS_TRAINED = PrecisionRecipe("as-trained", 1, FP32, "float32", math.inf, OPSET)
 
 _NORM = Island("FixedPictureNorm", "sums of squares over up to four million values leave float16's range")
 _ISLANDS = {
@@ -118,6 +126,7 @@ _ISLANDS = {
     "recon": (Island("Heads", "alignment needs all digits of the coefficients; a 50 000th of the work"),),
 }
 _DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
+_OPSETS = {"fp16": OPSET, "bf16": OPSET_BF16}
 _LIMITS = {"fp16": 3e4, "bf16": 1e37}
 """Half of what float16 can hold: other inputs may go further. bfloat16 reaches as far as float32."""
 
@@ -125,7 +134,13 @@ _VERSION = 1
 
 HALF_RECIPES = {
     (network, precision): PrecisionRecipe(
-        f"{network}-{precision}", _VERSION, precision, _DTYPES[precision], _LIMITS[precision], islands
+        f"{network}-{precision}",
+        _VERSION,
+        precision,
+        _DTYPES[precision],
+        _LIMITS[precision],
+        _OPSETS[precision],
+        islands,
     )
     for precision in HALVES
     for network, islands in _ISLANDS.items()

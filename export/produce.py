@@ -21,14 +21,13 @@ from dubstream.engines.artifact import (
     publish_artifact,
 )
 from dubstream.engines.contract import NetworkSpec
-from dubstream.engines.errors import UsageError
 from dubstream.engines.sidecar import FidelityRow, RangeRow, Sidecar
 from dubstream.engines.storage import storage_errors
 from dubstream.engines.weights import SEED_SALT, WeightsChoice
 from dubstream.export.checkpoint import Weights, load_checkpoint
 from dubstream.export.fidelity import fidelity_cases, judge
 from dubstream.export.half_check import audit, compare_half, half_cases, levels_runner
-from dubstream.export.onnx_export import OPSET, check_onnx, export_onnx, onnx_runner, torch_runner
+from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, torch_runner
 from dubstream.export.precision import AS_TRAINED, FP32, PrecisionRecipe
 from dubstream.export.recipes import HalfForm, Recipe
 from dubstream.export.seeded import seeded_state
@@ -64,7 +63,7 @@ def produce(
         InternalError: conversion failed.
         StorageError: disk full, permission.
     """
-    form = _form(recipe, precision)
+    form = None if precision == FP32 else recipe.half(precision)
     spec, numbers = (recipe.spec, AS_TRAINED) if form is None else (form.spec, form.recipe)
     final, _ = artifact_paths(folder, spec.name, precision)
     with _torch_threads(threads), storage_errors(folder, "exporting into"), _temporary(final) as tmp:
@@ -84,16 +83,6 @@ def produce(
         on_step("publish")
         publish_artifact(tmp, folder, _sidecar(spec, numbers, weights, *made, tmp, final))
     return open_artifact(folder, spec, precision)
-
-
-def _form(recipe: Recipe, precision: str) -> HalfForm | None:
-    """How the network is made in a half precision; None for float32."""
-    if precision == FP32:
-        return None
-    if precision not in recipe.halves:
-        known = ", ".join((FP32, *recipe.halves))
-        raise UsageError(f"precision '{precision}' of {recipe.spec.name}, expected one of {known}")
-    return recipe.halves[precision]
 
 
 def _convert(
@@ -127,11 +116,11 @@ def _convert_half(
     on_step("convert")
     deployable = recipe.factory.deployable(plain)
     form.recipe.apply(deployable)
-    export_onnx(form.pictures(deployable, getattr(torch, form.recipe.dtype)), spec, tmp)
+    export_onnx(form.pictures(deployable, getattr(torch, form.recipe.dtype)), spec, tmp, form.recipe.opset)
     del deployable
     gc.collect()
     on_step("check")
-    check_onnx(tmp, spec)
+    check_onnx(tmp, spec, form.recipe.opset)
     on_step("audit")
     model = onnx.load(str(tmp))
     ranges = audit(model, form.recipe, cases, threads)
@@ -170,7 +159,7 @@ def _sidecar(
         source=weights.source,
         ignored_keys=weights.ignored_keys,
         extra_keys=weights.extra_keys,
-        opset=OPSET,
+        opset=numbers.opset,
         tools=_versions(),
         fidelity=rows,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

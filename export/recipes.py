@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.errors import UsageError
 from dubstream.engines.half_specs import HALF_SPECS, HALVES
 from dubstream.engines.specs import DNET, ENET, LNET, RECON
 from dubstream.export.checkpoint import Container
@@ -24,7 +25,7 @@ from dubstream.export.pictures import (
     PictureNetwork,
     ReconPictures,
 )
-from dubstream.export.precision import HALF_RECIPES, PrecisionRecipe
+from dubstream.export.precision import FP32, HALF_RECIPES, PrecisionRecipe
 from dubstream.export.real_inputs import real_inputs
 
 Pictures = Callable[[torch.nn.Module, torch.dtype], PictureNetwork]
@@ -75,6 +76,13 @@ class Recipe:
     factory: NetworkFactory
     container: Container
     halves: Mapping[str, HalfForm] = field(default_factory=dict)
+
+    def half(self, precision: str) -> HalfForm:
+        """How it is exported in a half precision; `UsageError` where it is not."""
+        if precision not in self.halves:
+            known = ", ".join((FP32, *self.halves))
+            raise UsageError(f"precision '{precision}' of {self.spec.name}, expected one of {known}")
+        return self.halves[precision]
 
 
 _TRAINED_IN_PARALLEL = "module."
