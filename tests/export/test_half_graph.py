@@ -33,7 +33,7 @@ def energy(element: int = TensorProto.FLOAT16) -> onnx.ModelProto:
         helper.make_node("Cast", ["scaled"], ["y"], name="cast", to=TensorProto.FLOAT),
     ]
     for node in nodes[:3]:
-        node.metadata_props.add(key=SCOPES, value=f"['', 'core', 'core.norm', '{node.name}']"
+        node.metadata_props.add(key=SCOPES, value=f"['', 'core', 'core.norm', '{node.name}']")
     third = numpy_helper.from_array(np.array([1 / 3], np.float32))
     weight = helper.make_tensor("third", element, [1], numpy_helper.to_array(third))
     graph = helper.make_graph(
@@ -113,4 +113,4 @@ def test_the_original_is_left_as_it_was() -> None:
     before = model.SerializeToString()
     for make in (peaks_model, rounding_model, divergence_model):
         make(model)
-    assert model.SerializeToString() == before)
+    assert model.SerializeToString() == before
