@@ -14,7 +14,7 @@ from typing import IO
 from dubstream.engines.artifact import Artifact, open_artifact
 from dubstream.engines.cache import artifact_folder
 from dubstream.engines.errors import ArtifactError, DubError, InternalError, UsageError
-from dubstream.engines.specs import SPECS
+from dubstream.engines.specs import SPECS, spec_of
 from dubstream.engines.weights import WeightsChoice
 from dubstream.runtime.progress import Progress, silent
 
@@ -26,6 +26,7 @@ def find_artifacts(
     checkpoints: Path | None,
     weights: str | None,
     *,
+    precision: str = "fp32",
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Artifacts:
@@ -36,6 +37,7 @@ def find_artifacts(
         checkpoints: a folder of public checkpoints, or
         weights: ``"seeded"``; what is missing is exported into the cache, in a process of its own, so
             that torch never enters this one. Exactly one of the three is to be given.
+        precision: of the artifacts, e.g. ``fp16``.
         threads: CPU threads of the export.
 
     Raises:
@@ -50,26 +52,28 @@ def find_artifacts(
             hint="to try without trained weights: --weights seeded",
         )
     if artifacts is not None:
-        return open_all(artifacts)
+        return open_all(artifacts, precision)
     choice = WeightsChoice.from_options(checkpoints, weights)
     folder = artifact_folder(choice.identity(list(SPECS.values())))
     try:
-        return open_all(folder)
+        return open_all(folder, precision)
     except ArtifactError:
-        _export(choice, folder, threads, progress)
-    return open_all(folder)
+        _export(choice, folder, precision, threads, progress)
+    return open_all(folder, precision)
 
 
-def open_all(folder: Path) -> Artifacts:
-    """Verify the artifacts of all networks in `folder`; errors as in `open_artifact`."""
-    return {name: open_artifact(folder, spec) for name, spec in SPECS.items()}
+def open_all(folder: Path, precision: str = "fp32") -> Artifacts:
+    """Verify the artifacts of all networks in `folder`; errors as in `open_artifact` and `spec_of`."""
+    return {name: open_artifact(folder, spec_of(name, precision), precision) for name in SPECS}
 
 
 class _ExportError(DubError):
     """What the exporting process said before it ended."""
 
 
-def _export(choice: WeightsChoice, folder: Path, threads: int | None, progress: Progress) -> None:
+def _export(
+    choice: WeightsChoice, folder: Path, precision: str, threads: int | None, progress: Progress
+) -> None:
     if importlib.util.find_spec("torch") is None:
         raise UsageError(
             "artifacts have to be exported first, and torch is not installed here",
@@ -79,6 +83,7 @@ def _export(choice: WeightsChoice, folder: Path, threads: int | None, progress: 
     command += (
         ["--weights", "seeded"] if choice.checkpoints is None else ["--checkpoints", str(choice.checkpoints)]
     )
+    command += ["--precision", precision]
     if threads is not None:
         command += ["--threads", str(threads)]
     with _running(command) as process:

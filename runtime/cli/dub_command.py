@@ -11,8 +11,10 @@ import typer
 from dubstream.engines.cache import cache_root
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import Verbose, log, log_to_stderr, progress, stage_rows, table
+from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub as run_dub
 from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
+from dubstream.runtime.job.platforms import open_platform
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.timeline import parse_audio_mode
 from dubstream.runtime.media.limits import MediaLimits
@@ -44,6 +46,22 @@ def dub(
             help="'seeded': reproducible untrained weights.", metavar="seeded", rich_help_panel=_FILES
         ),
     ] = None,
+    engines: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of built TensorRT plans; missing ones are built into it.",
+            metavar="DIR",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    hmac_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="This installation's key file, for plans others can write.",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for preparations.", metavar="DIR", rich_help_panel=_FILES)
     ] = None,
@@ -68,6 +86,16 @@ def dub(
     ] = _default.audio_mode.value,
     crf: Annotated[float, typer.Option(help="x264 quality, 0 (lossless) to 51.")] = _default.encode.crf,
     preset: Annotated[str, typer.Option(help="x264 speed preset.")] = _default.encode.preset,
+    backend: Annotated[
+        str, typer.Option(help=f"{', '.join(Backend.NAMES)}.", rich_help_panel=_SPEED)
+    ] = _default.backend.name,
+    device: Annotated[
+        int, typer.Option(help="CUDA device of a GPU backend.", metavar="N", rich_help_panel=_SPEED)
+    ] = _default.backend.device,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32 or fp16; the backend's own without.", rich_help_panel=_SPEED),
+    ] = None,
     batch: Annotated[
         int, typer.Option(help="Frames per network call.", rich_help_panel=_SPEED)
     ] = _default.stream.batch,
@@ -109,6 +137,7 @@ def dub(
     options = DubOptions(
         face=FaceOptions(face, detect_every, face_gap),
         stream=StreamOptions(batch, slots, threads, segment_seconds),
+        backend=Backend(backend, device, precision),
         pads=parse_pads(pads),
         audio_mode=parse_audio_mode(audio_mode),
         encode=EncodeOptions(crf=crf, preset=preset),
@@ -121,10 +150,18 @@ def dub(
         expression=expression,
         trace=trace is not None,
     )  # fmt: skip
+    # A missing driver shows before the minutes an export may take.
+    with open_platform(options.backend, options.stream):
+        pass
     with progress(quiet=as_json) as report:
-        networks = find_artifacts(artifacts, checkpoints, weights, threads=threads, progress=report)
+        networks = find_artifacts(
+            artifacts, checkpoints, weights,
+            precision=options.backend.precision, threads=threads, progress=report,
+        )  # fmt: skip
         _announce(networks["lnet"].source)
-        request = DubRequest(video, audio, output, networks, cache or cache_root(), options)
+        request = DubRequest(
+            video, audio, output, networks, cache or cache_root(), options, engines, hmac_key
+        )
         summary = run_dub(request, report)
     if trace is not None:
         trace.write_text(json.dumps(summary.trace))
@@ -149,6 +186,7 @@ def _show(summary: DubSummary) -> None:
         ("speed", f"{summary.fps:.2f} frames/s, {summary.wall_s:.1f} s in all"),
         ("audio - video", f"{1000 * summary.av_gap_s:.1f} ms"),
         ("without face", summary.absent_text()),
+        ("computed by", summary.backend),
         ("weights", summary.weights),
     ]
     facts += [("note", note) for note in summary.notes]

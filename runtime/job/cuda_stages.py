@@ -22,6 +22,7 @@ from dubstream.kernels.compile import architecture_of, cubin
 from dubstream.kernels.face_inputs import FACE
 from dubstream.kernels.launchers import DeviceFrames, Launchers
 from dubstream.kernels.modules import KernelModules
+from dubstream.runtime.job.stages import synthesis_buffers as pixel_buffers
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.cuda_array import CudaArray
 from dubstream.runtime.streaming.cuda_graph import graphed
@@ -36,26 +37,8 @@ _BLEND_ITEMS = BufferSpec("blend_items", (10,), "int32", "input")  # frame, face
 
 
 def synthesis_buffers(lnet: NetworkSpec, enet: NetworkSpec, height: int, width: int) -> list[BufferSpec]:
-    """The slot buffers of the second pass, for networks of any precision.
-
-    Args:
-        lnet, enet: as loaded; what they exchange stays on the device.
-        height, width: of the frames.
-    """
-    picture = (height, width, 3)
-    inner = {tensor.name: tensor for tensor in (*lnet.inputs, *lnet.outputs, *enet.inputs, *enet.outputs)}
-    mel = inner.pop("mel")
-    return [
-        BufferSpec("frames", picture, "uint8", "input"),
-        BufferSpec("references", (256, 256, 3), "uint8", "input"),
-        BufferSpec("crop_boxes", (4,), "int32", "input"),
-        BufferSpec("face_boxes", (4,), "int32", "input"),
-        _FACE_ITEMS,
-        _BLEND_ITEMS,
-        BufferSpec.of(mel, "input"),
-        *(BufferSpec.of(tensor, "scratch") for tensor in inner.values()),
-        BufferSpec("dubbed", picture, "uint8", "output"),
-    ]
+    """The slot buffers of the second pass on the host, and the kernels' tables."""
+    return [*pixel_buffers(lnet, enet, height, width), _FACE_ITEMS, _BLEND_ITEMS]
 
 
 def fill_tables(slot: Slot, settings: BlendSettings = DEFAULT_SETTINGS) -> None:

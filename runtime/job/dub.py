@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.cache import folder_lock
+from dubstream.engines.engine import Engine
 from dubstream.runtime.audio import mel_spectrogram, speech_from
 from dubstream.runtime.coefficients import expression_template
-from dubstream.runtime.job.engines import EnginePool
 from dubstream.runtime.job.options import DubRequest
+from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.prepare import Preparation, Prepared
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.synthesise import Scene, Synthesiser
@@ -40,8 +41,6 @@ from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.target import check_output_target
 from dubstream.runtime.media.writer import SegmentWriter
 from dubstream.runtime.progress import Progress, silent
-from dubstream.runtime.streaming.device import Device
-from dubstream.runtime.streaming.host import HostDevice
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +61,13 @@ def dub(request: DubRequest, progress: Progress = silent) -> DubSummary:
     """
     began = perf_counter()
     check_output_target(request.output, [request.video, request.audio])
-    job = _Job(request, progress)
-    with HostDevice() as device:
-        prepared = job.prepare(device)
-        segments = job.synthesise(device, prepared)
+    options = request.options
+    with open_platform(
+        options.backend, options.stream, plans=request.plans, secret=request.plans_key, progress=progress
+    ) as platform:
+        job = _Job(request, platform, progress)
+        prepared = job.prepare()
+        segments = job.synthesise(prepared)
     written = job.assemble(segments)
     return job.summary(prepared, written, perf_counter() - began)
 
@@ -73,8 +75,8 @@ def dub(request: DubRequest, progress: Progress = silent) -> DubSummary:
 class _Job:
     """The facts of one dub, collected before any work is done."""
 
-    def __init__(self, request: DubRequest, progress: Progress) -> None:
-        self._request, self._progress = request, progress
+    def __init__(self, request: DubRequest, platform: Platform, progress: Progress) -> None:
+        self._request, self._platform, self._progress = request, platform, progress
         options = self._options = request.options
         self._timing = Timing()
         self._reused = {"segments": 0}
@@ -91,13 +93,12 @@ class _Job:
         with self._timing.measure("audio", self._timeline.frames):
             self._mel = mel_spectrogram(speech_from(track.samples, track.rate))
         self._lost_audio_s = track.lost_s
-        self._pool = EnginePool(threads=options.stream.threads, batch=options.stream.batch)
         self._digests = {"video": content_digest(request.video), "audio": content_digest(request.audio)}
         log.info(
             "%s: %d frames, output %d frames", request.video, self._info.frame_count, self._timeline.frames
         )
 
-    def prepare(self, device: Device) -> Prepared:
+    def prepare(self) -> Prepared:
         networks, options = self._request.artifacts, self._options
         with VideoReader(self._info, options.limits) as reader:
             preparation = Preparation(
@@ -105,9 +106,9 @@ class _Job:
                 self._template, options.face, options.stream, self._request.cache,
             )  # fmt: skip
             needed = np.unique(self._timeline.sources)
-            return preparation.run(needed, device, self._pool, self._timing, self._progress)
+            return preparation.run(needed, self._platform, self._timing, self._progress)
 
-    def synthesise(self, device: Device, prepared: Prepared) -> list[Path]:
+    def synthesise(self, prepared: Prepared) -> list[Path]:
         """All segments, in order, finished."""
         options, networks = self._options, self._request.artifacts
         key = self._identity(prepared)
@@ -118,16 +119,11 @@ class _Job:
             self._reused["segments"] = len(spans) - len(missing)
             if missing:
                 with (
-                    self._pool.opened(networks["lnet"]) as lnet,
-                    self._pool.opened(networks["enet"]) as enet,
+                    self._platform.opened(networks["lnet"], networks["enet"]) as (lnet, enet),
                     VideoReader(self._info, options.limits) as reader,
                     closing(prepared.references),
+                    closing(self._synthesiser(lnet, enet, prepared)) as synthesiser,
                 ):
-                    scene = self._scene(prepared)
-                    stream = options.stream
-                    synthesiser = Synthesiser(
-                        device, lnet, enet, scene, batch=stream.batch, slots=stream.slots
-                    )
                     self._render(synthesiser, reader, spans, missing)
         return [self._units.path(_segment_name(n)) for n in range(len(spans))]
 
@@ -171,14 +167,16 @@ class _Job:
             wall_over_slowest=ratios,
             reused=self._reused,
             peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            backend=self._platform.title,
             weights=self._request.artifacts["lnet"].source,
             notes=self._notes(),
             trace=self._timing.to_chrome_trace(),
         )
 
-    def _scene(self, prepared: Prepared) -> Scene:
-        info = self._info
-        return Scene(prepared, self._timeline, self._mel, self._options.pads, info.width, info.height)
+    def _synthesiser(self, lnet: Engine, enet: Engine, prepared: Prepared) -> Synthesiser:
+        info, stream = self._info, self._options.stream
+        scene = Scene(prepared, self._timeline, self._mel, self._options.pads, info.width, info.height)
+        return Synthesiser(self._platform, lnet, enet, scene, batch=stream.batch, slots=stream.slots)
 
     def _padding_note(self) -> str | None:
         """Where the encoder's pixel format cannot hold an odd side, the output says its true size."""
@@ -245,6 +243,7 @@ class _Job:
             "pads": list(options.pads),
             "encode": asdict(options.encode),
             "stream": asdict(options.stream),
+            "platform": self._platform.identity,
         }
         return digest_facts(facts)
 

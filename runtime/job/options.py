@@ -9,6 +9,7 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
+from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
@@ -67,7 +68,7 @@ class DubOptions:
     """Everything about a dub but its files.
 
     Attributes:
-        face, stream: see there.
+        face, stream, backend: see there.
         pads: widening of the face box in pixels of a face 250 pixels high.
         audio_mode: what to do when audio and video differ in length.
         encode: codec, quality, threads of the video encoder.
@@ -79,6 +80,7 @@ class DubOptions:
 
     face: FaceOptions = field(default_factory=FaceOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
+    backend: Backend = field(default_factory=Backend)
     pads: Pads = field(default_factory=Pads)
     audio_mode: AudioMode = AudioMode.BOUNCE
     encode: EncodeOptions = field(default_factory=EncodeOptions)
@@ -95,9 +97,14 @@ class DubRequest:
     Attributes:
         video, audio: input files; the audio may be a video, its first audio track is taken.
         output: the file to write; its folder must exist.
-        artifacts: verified ONNX artifacts of all networks, by name.
+        artifacts: verified ONNX artifacts of all networks, by name, in the backend's precision.
         cache: folder for preparations and unfinished jobs.
         options: the rest.
+        plans: folder of built TensorRT plans; None for the one of `dubstream build`.
+        plans_key: key file of a folder of plans that others can write.
+
+    Raises:
+        UsageError: artifacts of another precision than the backend's.
     """
 
     video: Path
@@ -106,6 +113,11 @@ class DubRequest:
     artifacts: dict[str, Artifact]
     cache: Path
     options: DubOptions = field(default_factory=DubOptions)
+    plans: Path | None = None
+    plans_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.options.backend.check_artifacts(self.artifacts)
 
 
 def parse_pads(text: str) -> Pads:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import Track, resolve_track
-from dubstream.runtime.job.engines import EnginePool
 from dubstream.runtime.job.options import FaceOptions, StreamOptions
+from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
 from dubstream.runtime.job.stabilise import Stabiliser
 from dubstream.runtime.job.timing import Timing
@@ -37,7 +38,6 @@ from dubstream.runtime.job.units import UnitFolder, digest_facts
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.progress import Progress
-from dubstream.runtime.streaming.device import Device
 
 log = logging.getLogger(__name__)
 
@@ -111,12 +111,13 @@ class Preparation:
     def run(
         self,
         needed: npt.NDArray[np.int64],
-        device: Device,
-        engines: EnginePool,
+        platform: Platform,
         timing: Timing,
         progress: Progress,
     ) -> Prepared:
         """Bring the preparation to where `needed` source frames can be dubbed.
+
+        What another backend prepared from the same artifacts is used as it is.
 
         Raises:
             NoFaceError: no usable face anywhere.
@@ -126,7 +127,7 @@ class Preparation:
             track = self._track(timing, progress)
             first = int(np.flatnonzero(track.present)[0])
             box = crop_box(track.points[first], self._info.width, self._info.height)
-            self._stabilise(needed, track, box, device, engines, timing, progress)
+            self._stabilise(needed, track, box, platform, timing, progress)
         return Prepared(self.key, track, box, ReferenceReader(self._units, CHUNK_FRAMES))
 
     def _track(self, timing: Timing, progress: Progress) -> Track:
@@ -158,8 +159,7 @@ class Preparation:
         needed: npt.NDArray[np.int64],
         track: Track,
         box: Box,
-        device: Device,
-        engines: EnginePool,
+        platform: Platform,
         timing: Timing,
         progress: Progress,
     ) -> None:
@@ -176,11 +176,17 @@ class Preparation:
             progress("stabilise", done, total)
 
         recon, dnet = self._networks
-        with engines.opened(recon) as recon_engine, engines.opened(dnet) as dnet_engine:
-            stabiliser = Stabiliser(
-                device, recon_engine, dnet_engine, track, box, self._template,
-                batch=self._stream.batch, slots=self._stream.slots,
-            )  # fmt: skip
+        # Two streamers, so two calls: engines opened together share memory and have to share a stream.
+        with (
+            platform.opened(recon) as (recon_engine,),
+            platform.opened(dnet) as (dnet_engine,),
+            closing(
+                Stabiliser(
+                    platform, recon_engine, dnet_engine, track, box, self._template,
+                    batch=self._stream.batch, slots=self._stream.slots,
+                )
+            ) as stabiliser,
+        ):  # fmt: skip
             for chunk in missing:
                 span = _span(chunk, len(track.present))
                 facts: dict[str, Any] = {}

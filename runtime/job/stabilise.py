@@ -14,25 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.engine import Engine
-from dubstream.engines.specs import DRIVING_ROWS, DRIVING_WINDOW, RECON
+from dubstream.engines.errors import InternalError, StageError
+from dubstream.engines.specs import DRIVING_WINDOW
 from dubstream.kernels.boxes import Box
-from dubstream.kernels.planes import RGB_SIGNED, RGB_UNIT
+from dubstream.kernels.composite import composite
+from dubstream.kernels.planes import RGB_SIGNED, RGB_UNIT, PlaneLayout, from_planes, to_planes
 from dubstream.kernels.resample import crop_resize
 from dubstream.runtime.coefficients import driving_rows, driving_window, frame_coefficients
 from dubstream.runtime.faces.alignment import align_for_recon
 from dubstream.runtime.faces.geometry import quad_mask
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.stages import planes_stage, reference_stage
-from dubstream.runtime.streaming.device import Device
+from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
-from dubstream.runtime.streaming.stages import EngineStage
 from dubstream.runtime.streaming.streamer import Streamer
 
 CROP = 256
 """Side of the stabilised picture in pixels."""
 
-ALIGNED = 224
 FEATHER = 6.0
 """Pixels over which a reference goes from the stabilised face to the source around it."""
 
@@ -53,12 +52,22 @@ class _Aligned:
     trans: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Windowed:
+    """One present frame on its way to D-Net."""
+
+    index: int
+    crop: Picture
+    mask: npt.NDArray[np.float32]
+    window: npt.NDArray[np.float32]
+
+
 class Stabiliser:
     """Makes the references of chunks of source frames.
 
     Args:
-        device: where buffers live.
-        recon, dnet: the networks; closed by the caller.
+        platform: where it is computed.
+        recon, dnet: the networks, each opened by itself on that platform; closed by the caller, afterwards.
         track: the face in every source frame.
         crop_box: the part of the frame that is stabilised, in frame pixels.
         template: float32 (64,), the expression every reference gets.
@@ -67,7 +76,7 @@ class Stabiliser:
 
     def __init__(
         self,
-        device: Device,
+        platform: Platform,
         recon: Engine,
         dnet: Engine,
         track: Track,
@@ -82,30 +91,24 @@ class Stabiliser:
         self._template = template
         self._batch = batch
         self._recon = Streamer(
-            device,
-            [
-                BufferSpec("aligned", (ALIGNED, ALIGNED, 3), "uint8", "input"),
-                BufferSpec.of(RECON.input("image"), "scratch"),
-                BufferSpec.of(RECON.output("coeffs"), "output"),
-            ],
-            [planes_stage("align", "aligned", "image", RGB_UNIT), EngineStage(recon)],
+            platform.device,
+            [BufferSpec.of(recon.spec.input("image"), "input"), *_outputs(recon, "coeffs")],
+            platform.network_stages(recon),
             batch=batch,
             slots=slots,
         )
         self._dnet = Streamer(
-            device,
-            [
-                BufferSpec("crops", (CROP, CROP, 3), "uint8", "input"),
-                BufferSpec("masks", (CROP, CROP), "float32", "input"),
-                BufferSpec("coefficients", (DRIVING_ROWS, DRIVING_WINDOW), "float32", "input"),
-                BufferSpec("image", (3, CROP, CROP), "float32", "scratch"),
-                BufferSpec("edited", (3, CROP, CROP), "float32", "scratch"),
-                BufferSpec("references", (CROP, CROP, 3), "uint8", "output"),
-            ],
-            [planes_stage("planes", "crops", "image", RGB_SIGNED), EngineStage(dnet), reference_stage()],
+            platform.device,
+            [*(BufferSpec.of(tensor, "input") for tensor in dnet.spec.inputs), *_outputs(dnet, "edited")],
+            platform.network_stages(dnet),
             batch=batch,
             slots=slots,
         )
+
+    def close(self) -> None:
+        """Let go of streams and buffers. Idempotent."""
+        self._recon.close()
+        self._dnet.close()
 
     def run(
         self,
@@ -141,8 +144,8 @@ class Stabiliser:
                     crops[frame.index] = frame.crop
 
         def finish(slot: Slot) -> None:
-            for item, index in enumerate(slot.context):
-                deliver(index, slot.outputs["references"][item].copy())
+            for item, frame in enumerate(slot.context):
+                deliver(frame.index, _reference(frame, slot.outputs["edited"][item]))
             advance(slot.count)
 
         recon = self._recon.run(_batches(self._aligned(frames, runs), self._batch), _fill_recon, collect)
@@ -172,29 +175,54 @@ class Stabiliser:
         runs: Sequence[tuple[int, int]],
         crops: dict[int, Picture],
         rows: dict[int, npt.NDArray[np.float32]],
-    ) -> Iterator[tuple[int, Picture, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    ) -> Iterator[_Windowed]:
         for first, last in runs:
             table = np.stack([rows[index] for index in range(first, last)])
             for index in present:
                 if first <= index < last:
                     points = self._points(index)
                     window = driving_window(table, index - first)
-                    yield index, crops[index], quad_mask(points, FEATHER), window
+                    yield _Windowed(index, crops[index], quad_mask(points, FEATHER), window)
+
+
+def _outputs(engine: Engine, wanted: str) -> list[BufferSpec]:
+    """The buffer of the wanted output, and of the others where the backend cannot leave them out."""
+    return [
+        BufferSpec.of(tensor, "output" if tensor.name == wanted else "scratch")
+        for tensor in engine.spec.outputs
+        if tensor.name == wanted or not engine.outputs_optional
+    ]
 
 
 def _fill_recon(slot: Slot, batch: list[_Aligned]) -> None:
     slot.first, slot.count, slot.context = batch[0].index, len(batch), batch
     for item, frame in enumerate(batch):
-        slot.inputs["aligned"][item] = frame.aligned
+        _show(frame.aligned, RGB_UNIT, slot.inputs["image"][item])
 
 
-def _fill_dnet(slot: Slot, batch: list[tuple[int, Picture, Any, Any]]) -> None:
-    slot.first, slot.count = batch[0][0], len(batch)
-    slot.context = [index for index, *_ in batch]
-    for item, (_, crop, mask, window) in enumerate(batch):
-        slot.inputs["crops"][item] = crop
-        slot.inputs["masks"][item] = mask
-        slot.inputs["coefficients"][item] = window
+def _fill_dnet(slot: Slot, batch: list[_Windowed]) -> None:
+    slot.first, slot.count, slot.context = batch[0].index, len(batch), batch
+    for item, frame in enumerate(batch):
+        _show(frame.crop, RGB_SIGNED, slot.inputs["image"][item])
+        slot.inputs["coefficients"][item] = frame.window
+
+
+def _show(picture: Picture, layout: PlaneLayout, out: npt.NDArray[Any]) -> None:
+    """A picture as the network takes it: the pixels themselves, or planes in `layout`."""
+    if out.dtype == np.uint8:
+        np.copyto(out, picture)
+    else:
+        to_planes(picture, layout, out=out)
+
+
+def _reference(frame: _Windowed, edited: npt.NDArray[Any]) -> Picture:
+    """D-Net's face inside the quad, the source outside: one composite instead of two resamplings."""
+    out = np.empty((CROP, CROP, 3), np.uint8)
+    try:
+        inside = edited if edited.dtype == np.uint8 else from_planes(edited, RGB_SIGNED, out=out)
+        return composite(inside, frame.crop, frame.mask, out=out)
+    except InternalError as error:
+        raise StageError("reference", frame.index, error) from error
 
 
 def _runs(present: npt.NDArray[np.bool_], start: int, stop: int) -> list[tuple[int, int]]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from dubstream.engines.contract import NetworkSpec
 from dubstream.kernels.blend import DEFAULT_SETTINGS, BlendSettings, blend_face
-from dubstream.kernels.composite import composite
 from dubstream.kernels.face_inputs import face_inputs_batch
-from dubstream.kernels.planes import RGB_SIGNED, PlaneLayout, from_planes, to_planes
+from dubstream.kernels.paste import paste
+from dubstream.kernels.planes import BGR_UNIT, to_planes
+from dubstream.kernels.resample import crop_resize
 from dubstream.runtime.streaming.device import Stream
-from dubstream.runtime.streaming.slots import Slot
+from dubstream.runtime.streaming.slots import BufferSpec, Slot
 
 
 class HostStage:
@@ -39,40 +45,40 @@ class HostStage:
         stream.launch(partial(self._work, slot, slot.count), self.name)
 
 
-def planes_stage(name: str, source: str, target: str, layout: PlaneLayout) -> HostStage:
-    """Pictures to network planes: `source` uint8 BGR (N, H, W, 3), `target` float32 (N, 3, H, W)."""
+def synthesis_buffers(lnet: NetworkSpec, enet: NetworkSpec, height: int, width: int) -> list[BufferSpec]:
+    """The slot buffers of the second pass, for networks of any precision.
 
-    def work(slot: Slot, count: int) -> None:
-        for picture, planes in zip(slot.device[source][:count], slot.device[target][:count], strict=True):
-            to_planes(picture, layout, out=planes)
-
-    return HostStage(name, work)
-
-
-def reference_stage() -> HostStage:
-    """D-Net's face inside the quad, the source outside: one composite instead of two resamplings.
-
-    Reads `edited` float32 RGB planes, `crops` uint8 BGR (N, 256, 256, 3) and `masks` float32
-    (N, 256, 256); writes `references` uint8 BGR (N, 256, 256, 3).
+    Args:
+        lnet, enet: as loaded; what they exchange stays on the device.
+        height, width: of the frames.
     """
-
-    def work(slot: Slot, count: int) -> None:
-        for item in range(count):
-            out = slot.device["references"][item]
-            from_planes(slot.device["edited"][item], RGB_SIGNED, out=out)
-            composite(out, slot.device["crops"][item], slot.device["masks"][item], out=out)
-
-    return HostStage("reference", work)
+    picture = (height, width, 3)
+    inner = {tensor.name: tensor for tensor in (*lnet.inputs, *lnet.outputs, *enet.inputs, *enet.outputs)}
+    mel = inner.pop("mel")
+    return [
+        BufferSpec("frames", picture, "uint8", "input"),
+        BufferSpec("references", (256, 256, 3), "uint8", "input"),
+        BufferSpec("crop_boxes", (4,), "int32", "input"),
+        BufferSpec("face_boxes", (4,), "int32", "input"),
+        BufferSpec.of(mel, "input"),
+        *(BufferSpec.of(tensor, "scratch") for tensor in inner.values()),
+        BufferSpec("dubbed", picture, "uint8", "output"),
+    ]
 
 
 def face_inputs_stage() -> HostStage:
     """What L-Net and E-Net see.
 
-    Reads `frames`, `references`, `crop_boxes`, `face_boxes`; writes `faces`, `reference`.
+    Reads `frames`, `references`, `crop_boxes`, `face_boxes`. For networks that take pictures it writes `face`
+    and `reference`, uint8 BGR (N, 384, 384, 3); for networks that take planes `faces` and `reference`.
     """
 
     def work(slot: Slot, count: int) -> None:
         arrays = slot.device
+        if "face" in arrays:
+            for item in range(count):
+                _face_pictures(slot, item)
+            return
         face_inputs_batch(
             arrays["frames"][:count],
             arrays["references"][:count],
@@ -86,17 +92,35 @@ def face_inputs_stage() -> HostStage:
 
 
 def blend_stage(settings: BlendSettings = DEFAULT_SETTINGS) -> HostStage:
-    """The synthesised face into its frame: reads `frames`, `enhanced`, `face_boxes`; writes `dubbed`."""
+    """The synthesised face into its frame: reads `frames`, `enhanced`, `face_boxes`; writes `dubbed`.
+
+    `enhanced` is float32 (N, 3, 384, 384) in [0, 1] or uint8 (N, 384, 384, 3), BGR both.
+    """
 
     def work(slot: Slot, count: int) -> None:
         arrays = slot.device
         for item in range(count):
             blend_face(
                 arrays["frames"][item],
-                arrays["enhanced"][item],
+                _as_planes(arrays["enhanced"][item]),
                 arrays["face_boxes"][item],
                 out=arrays["dubbed"][item],
                 settings=settings,
             )
 
     return HostStage("blend", work)
+
+
+def _face_pictures(slot: Slot, item: int) -> None:
+    arrays = slot.device
+    frame, face_box = arrays["frames"][item], arrays["face_boxes"][item]
+    crop_resize(frame, face_box, arrays["face"][item])
+    referred = frame.copy()
+    paste(referred, arrays["references"][item], arrays["crop_boxes"][item])
+    crop_resize(referred, face_box, arrays["reference"][item])
+
+
+def _as_planes(enhanced: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if enhanced.dtype != np.uint8:
+        return enhanced
+    return to_planes(enhanced, BGR_UNIT, out=np.empty((3, *enhanced.shape[:2]), np.float32))

@@ -23,6 +23,7 @@ class DubSummary:
         wall_over_slowest: by pass, wall time of its streams over their slowest resource's busy time.
         reused: units found finished, by kind.
         peak_rss_mib: largest resident memory of the process.
+        backend: what computed it, with precision and device.
         weights: where the networks' weights came from.
         notes: what the user should know (neutral expression, lost frames, ...).
         trace: Chrome trace of the streams, empty unless asked for.
@@ -42,6 +43,7 @@ class DubSummary:
     wall_over_slowest: dict[str, float]
     reused: dict[str, int]
     peak_rss_mib: float
+    backend: str
     weights: str
     notes: list[str] = field(default_factory=list)
     trace: dict[str, Any] = field(default_factory=dict, repr=False)

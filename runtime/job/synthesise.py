@@ -14,16 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.engine import Engine
-from dubstream.engines.specs import ENET, LNET
 from dubstream.runtime.audio import mel_window, window_start
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
+from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.prepare import Prepared
-from dubstream.runtime.job.stages import blend_stage, face_inputs_stage
 from dubstream.runtime.job.timeline import Timeline
-from dubstream.runtime.streaming.device import Device
 from dubstream.runtime.streaming.report import StreamReport
-from dubstream.runtime.streaming.slots import BufferSpec, Slot
-from dubstream.runtime.streaming.stages import EngineStage
+from dubstream.runtime.streaming.slots import Slot
 from dubstream.runtime.streaming.streamer import Streamer
 
 Picture = npt.NDArray[np.uint8]
@@ -71,36 +68,29 @@ class Synthesiser:
     """Renders segments.
 
     Args:
-        device: where buffers live.
-        lnet, enet: the networks; closed by the caller.
+        platform: where it is computed.
+        lnet, enet: the networks, opened together on that platform; closed by the caller, afterwards.
         scene: what all segments share.
         batch, slots: of the stream.
     """
 
     def __init__(
-        self, device: Device, lnet: Engine, enet: Engine, scene: Scene, *, batch: int, slots: int
+        self, platform: Platform, lnet: Engine, enet: Engine, scene: Scene, *, batch: int, slots: int
     ) -> None:
+        self._platform = platform
         self._scene = scene
         self._batch = batch
-        picture = (scene.height, scene.width, 3)
         self._streamer = Streamer(
-            device,
-            [
-                BufferSpec("frames", picture, "uint8", "input"),
-                BufferSpec("references", (256, 256, 3), "uint8", "input"),
-                BufferSpec("crop_boxes", (4,), "int32", "input"),
-                BufferSpec("face_boxes", (4,), "int32", "input"),
-                BufferSpec.of(LNET.input("mel"), "input"),
-                BufferSpec.of(LNET.input("faces"), "scratch"),
-                BufferSpec.of(LNET.output("lips"), "scratch"),
-                BufferSpec.of(ENET.input("reference"), "scratch"),
-                BufferSpec.of(ENET.output("enhanced"), "scratch"),
-                BufferSpec("dubbed", picture, "uint8", "output"),
-            ],
-            [face_inputs_stage(), EngineStage(lnet), EngineStage(enet), blend_stage()],
+            platform.device,
+            platform.synthesis_buffers(lnet, enet, scene.height, scene.width),
+            platform.synthesis_stages(lnet, enet),
             batch=batch,
             slots=slots,
         )
+
+    def close(self) -> None:
+        """Let go of streams and buffers. Idempotent."""
+        self._streamer.close()
 
     def render(
         self,
@@ -161,3 +151,4 @@ class Synthesiser:
             inputs["crop_boxes"][position] = scene.prepared.crop_box
             inputs["face_boxes"][position] = scene.face_box(item.source)
             inputs["mel"][position] = mel_window(scene.mel, window_start(item.output, scene.timeline.rate))
+        self._platform.finish_fill(slot)
