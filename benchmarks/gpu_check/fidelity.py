@@ -1,0 +1,102 @@
+"""FP16 artifacts against FP32 ones: pictures in, pictures out, the same faces through both.
+
+The two have different edges (uint8 pictures against float planes); the conversions here restate what the
+FP16 graphs do inside, in float64 where it matters, independently of the exporting code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from dubstream.benchmarks.gpu_check.engines import compared, engine_outputs, session_outputs
+from dubstream.benchmarks.gpu_check.executors import Arrays, artifact_of, backends, seeded_inputs
+from dubstream.benchmarks.gpu_check.journal import Journal
+from dubstream.benchmarks.gpu_check.setting import Setting
+
+F32 = npt.NDArray[np.float32]
+_WHITE = 255.0
+
+
+def check(setting: Setting, journal: Journal) -> None:
+    """Rows ``fidelity/NETWORK/BACKEND/OUTPUT`` at the tolerances of the FP16 specs.
+
+    ONNX Runtime's CPU computes FP16 in FP32: its rows judge rounding at the edges and the weights only.
+    """
+    for name in setting.networks:
+        stage = f"fidelity/{name}"
+        with journal.guard(stage):
+            half, full = artifact_of(setting, name, "fp16"), artifact_of(setting, name, "fp32")
+            inputs = seeded_inputs(half.spec, 1 if setting.small else 2)
+            wanted = shown(name, session_outputs(full, planes(name, inputs)))
+            for backend in backends(setting):
+                with journal.guard(f"{stage}/{backend}"):
+                    got = engine_outputs(setting, backend, half, inputs)
+                    levels = {key: value.astype(np.float32) for key, value in got.items()}
+                    compared(journal, f"{stage}/{backend}", half.spec, wanted, levels)
+
+
+def planes(name: str, inputs: Arrays) -> Arrays:
+    """Inputs of the FP16 artifact as those of the FP32 one."""
+    return _PLANES[name](inputs)
+
+
+def shown(name: str, outputs: Arrays) -> Arrays:
+    """Outputs of the FP32 artifact as those of the FP16 one, float32 and not rounded."""
+    return _SHOWN[name](outputs)
+
+
+def _as_planes(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return pictures.astype(np.float64).transpose(0, 3, 1, 2)
+
+
+def _as_levels(pictures: F32) -> F32:
+    return np.ascontiguousarray(np.clip(pictures, 0, _WHITE).transpose(0, 2, 3, 1), np.float32)
+
+
+def _reduced(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """(N, 384, 384, 3) to (N, 3, 96, 96): the mean of the 2x2 centre of every 4x4 square."""
+    large = _as_planes(pictures)
+    rows, columns = large.shape[2] // 4, large.shape[3] // 4
+    squares = large.reshape(*large.shape[:2], rows, 4, columns, 4)
+    found: npt.NDArray[np.float64] = squares[:, :, :, 1:3, :, 1:3].mean((3, 5))
+    return found
+
+
+def _dnet(inputs: Arrays) -> Arrays:
+    image = (_as_planes(inputs["image"])[:, ::-1] / _WHITE * 2 - 1).astype(np.float32)
+    return {"image": np.ascontiguousarray(image), "coefficients": inputs["coefficients"]}
+
+
+def _lnet(inputs: Arrays) -> Arrays:
+    face, reference = _reduced(inputs["face"]), _reduced(inputs["reference"])
+    face[:, :, face.shape[2] // 2 :] = 0
+    return {
+        "mel": inputs["mel"],
+        "faces": (np.concatenate([face, reference], 1) / _WHITE).astype(np.float32),
+    }
+
+
+def _enet(inputs: Arrays) -> Arrays:
+    reference = np.ascontiguousarray(_as_planes(inputs["reference"]) / _WHITE, np.float32)
+    return {"lips": inputs["lips"].astype(np.float32), "reference": reference}
+
+
+def _recon(inputs: Arrays) -> Arrays:
+    return {"image": np.ascontiguousarray(_as_planes(inputs["image"])[:, ::-1] / _WHITE, np.float32)}
+
+
+_PLANES: dict[str, Callable[[Arrays], Arrays]] = {
+    "dnet": _dnet,
+    "lnet": _lnet,
+    "enet": _enet,
+    "recon": _recon,
+}
+_SHOWN: dict[str, Callable[[Arrays], Arrays]] = {
+    "dnet": lambda outputs: {"edited": _as_levels((outputs["edited"][:, ::-1] + 1) * (_WHITE / 2))},
+    "lnet": lambda outputs: outputs,
+    "enet": lambda outputs: {"enhanced": _as_levels(outputs["enhanced"] * _WHITE)},
+    "recon": lambda outputs: outputs,
+}
