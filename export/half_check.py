@@ -35,16 +35,24 @@ Inputs = Mapping[str, Array]
 
 
 def half_cases(spec: NetworkSpec, real: Inputs) -> list[Case]:
-    """The real inputs as one batch, and one item each of uniform inputs and of ends of ranges.
+    """The real inputs as one batch, and one item of uniform ones.
 
     Few, because emulated rounding takes ten times as long as the network.
     """
     items = len(next(iter(real.values())))
-    cases = [Case("real", {tensor.name: real[tensor.name] for tensor in spec.inputs}, ((0, items),))]
-    for case in fidelity_cases(spec):
-        first = {name: values[:1] for name, values in case.inputs.items()}
-        cases.append(Case(case.name, first, ((0, 1),)))
-    return cases
+    return [
+        Case("real", {tensor.name: real[tensor.name] for tensor in spec.inputs}, ((0, items),)),
+        _first_item(fidelity_cases(spec)[0]),
+    ]
+
+
+def extreme_case(spec: NetworkSpec) -> Case:
+    """One item whose every value is at one end of its range: for the range audit only."""
+    return _first_item(fidelity_cases(spec)[1])
+
+
+def _first_item(case: Case) -> Case:
+    return Case(case.name, {name: values[:1] for name, values in case.inputs.items()}, ((0, 1),))
 
 
 def levels_runner(network: PictureNetwork, spec: NetworkSpec) -> Run:

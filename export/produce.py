@@ -26,7 +26,7 @@ from dubstream.engines.storage import storage_errors
 from dubstream.engines.weights import SEED_SALT, WeightsChoice
 from dubstream.export.checkpoint import Weights, load_checkpoint
 from dubstream.export.fidelity import fidelity_cases, judge
-from dubstream.export.half_check import audit, compare_half, half_cases, levels_runner
+from dubstream.export.half_check import audit, compare_half, extreme_case, half_cases, levels_runner
 from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, torch_runner
 from dubstream.export.precision import AS_TRAINED, FP32, PrecisionRecipe
 from dubstream.export.recipes import HalfForm, Recipe
@@ -123,7 +123,7 @@ def _convert_half(
     check_onnx(tmp, spec, form.recipe.opset)
     on_step("audit")
     model = onnx.load(str(tmp))
-    ranges = audit(model, form.recipe, cases, threads)
+    ranges = audit(model, form.recipe, [*cases, extreme_case(spec)], threads)
     on_step("compare")
     return compare_half(model, form.recipe, spec, cases, reference, threads), ranges
 

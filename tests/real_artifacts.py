@@ -6,8 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from dubstream.engines.artifact import Artifact
+from dubstream.engines.artifact import Artifact, open_artifact
 from dubstream.engines.cache import cache_root
+from dubstream.engines.specs import spec_of
 from dubstream.export.command import export_networks
 from dubstream.runtime.artifacts import open_all
 
@@ -24,13 +25,27 @@ def real_artifacts() -> dict[str, Artifact]:
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return open_all(Path(named))
-    folder = cache_root() / "test-artifacts" / _code_digest()
-    export_networks([], checkpoints=None, weights="seeded", artifacts=folder, threads=2)
-    return open_all(folder)
+    export_networks([], checkpoints=None, weights="seeded", artifacts=_folder(), threads=2)
+    return open_all(_folder())
+
+
+def half_artifact(name: str, precision: str) -> Artifact:
+    """The artifact of one network in a half precision, as `real_artifacts`."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return open_artifact(Path(named), spec_of(name, precision), precision)
+    (made,) = export_networks(
+        [name], checkpoints=None, weights="seeded", artifacts=_folder(), precision=precision, threads=2
+    )
+    return made
+
+
+def _folder() -> Path:
+    return cache_root() / "test-artifacts" / _code_digest()
 
 
 def _code_digest() -> str:
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "export").rglob("*.py"), ROOT / "engines" / "specs.py"]):
+    for path in sorted([*(ROOT / "export").rglob("*.py"), *(ROOT / "engines").glob("*specs.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -60,7 +60,7 @@ def test_artifact_is_verified_named_and_records_recipe_ranges_and_errors(
     assert open_artifact(artifact.path.parent, spec("uint8"), "fp16") == artifact
     assert (sidecar.recipe, sidecar.recipe_version, sidecar.precision) == ("toy-fp16", 3, "fp16")
     assert {row.case for row in sidecar.fidelity} == {
-        "rounded/real/2", "rounded/uniform/1", "rounded/ends/1", "file/real/2",
+        "rounded/real/2", "rounded/uniform/1", "file/real/2",
     }  # fmt: skip
     assert all(50 < row.psnr < 70 for row in sidecar.fidelity if row.psnr is not None)
     assert [row.max_abs for row in sidecar.ranges] == sorted(

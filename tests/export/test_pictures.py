@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dubstream.engines.specs import SPECS, spec_of
-from dubstream.export.half_check import half_cases, levels_runner
+from dubstream.export.half_check import extreme_case, half_cases, levels_runner
 from dubstream.export.pictures import (
     DNetPictures,
     ENetPictures,
@@ -149,7 +149,7 @@ def test_levels_are_the_picture_before_rounding() -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_real_inputs_fit_the_specs(name: str) -> None:
     spec = spec_of(name, "fp16")
-    cases = half_cases(spec, real_inputs(name))
+    cases = [*half_cases(spec, real_inputs(name)), extreme_case(spec)]
     assert [case.name for case in cases] == ["real", "uniform", "ends"]
     for case in cases:
         for tensor in spec.inputs:

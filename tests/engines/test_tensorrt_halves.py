@@ -1,0 +1,76 @@
+"""The half-precision networks through TensorRT's real parser and builder: types, islands, casts."""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+import pytest
+from real_artifacts import half_artifact
+from trt_checker.checker import Built, Checker
+
+from dubstream.engines.artifact import Artifact
+
+LAUNCHES = {  # (launches with a cast fused in, launches that only cast), counted on the checker's plans
+    ("dnet", "fp16"): (47, 0),
+    ("lnet", "fp16"): (89, 0),
+    ("enet", "fp16"): (9, 0),
+    ("recon", "fp16"): (2, 0),
+    ("recon", "bf16"): (2, 0),
+}
+ISLANDS = {
+    "dnet": r"core\.mapping(\..*)?|core\.warp|core\.warping\.flow_out\.0|core\.editing\..*\.model\.1",
+    "lnet": r"core\.(encoder|decoder)\..*\.model\.1",
+    "enet": r"core\.steps\.\d\.modulation",
+    "recon": r"core\.heads",
+}
+"""Modules that compute in float32, written down here a second time."""
+
+SQUASH = r"core\.(editing\.)?decoder\.final\.model\.1"  # the last activation sits where norms sit elsewhere
+HALF = {"fp16": "HALF", "bf16": "BF16"}
+FLOATS = {"FLOAT", *HALF.values()}
+
+
+@pytest.fixture(scope="module", params=LAUNCHES, ids="-".join)
+def case(checker: Checker, request: pytest.FixtureRequest) -> tuple[str, str, Artifact, Built]:
+    name, precision = request.param
+    artifact = half_artifact(name, precision)
+    return name, precision, artifact, checker.build(artifact.path, artifact.spec)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_parses_fits_its_spec_and_builds_with_the_known_number_of_casts(
+    case: tuple[str, str, Artifact, Built],
+) -> None:
+    name, precision, _, built = case
+    assert built.error is None  # names, types, axes and the profile are the builder's own checks
+    assert (built.census.casts, built.census.pure_casts) == LAUNCHES[name, precision]
+
+
+@pytest.mark.slow
+def test_islands_are_float_and_everything_else_is_half(case: tuple[str, str, Artifact, Built]) -> None:
+    name, precision, artifact, built = case
+    module_of = _modules(artifact)
+    wrong, floats = [], 0
+    for layer in built.report["layers"]:
+        kinds = FLOATS.intersection(layer["dtypes"])
+        if layer["name"] not in module_of or not kinds or layer["type"] in ("CAST", "CONSTANT"):
+            continue
+        module = module_of[layer["name"]]
+        island = re.fullmatch(ISLANDS[name], module) and not re.fullmatch(SQUASH, module)
+        floats += bool(island)
+        if kinds != {"FLOAT" if island else HALF[precision]}:
+            wrong.append(f"{layer['name']} in {module}: {kinds}")
+    assert wrong == []
+    assert floats > 0
+
+
+def _modules(artifact: Artifact) -> dict[str, str]:
+    """Node name to the dotted path of its PyTorch module."""
+    found = {}
+    for node in onnx.load(str(artifact.path)).graph.node:
+        for entry in node.metadata_props:  # a few nodes of the exporter's own making have none
+            names = [name for name in re.findall(r"'([^']*)'", entry.value) if name]
+            found[node.name] = names[-2] if len(names) > 1 else ""
+    return found
