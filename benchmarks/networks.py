@@ -82,7 +82,8 @@ def naive(spec: NetworkSpec, module: Any, arrays: dict[str, Any], threads: int, 
     from dubstream.export.onnx_export import export_onnx
 
     path = folder / f"{spec.name}.naive.onnx"
-    export_onnx(module, spec, path)
+    if not path.exists():
+        export_onnx(module, spec, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -90,7 +91,9 @@ def naive(spec: NetworkSpec, module: Any, arrays: dict[str, Any], threads: int, 
     return lambda: session.run(None, arrays)[0]
 
 
-def bench(spec: NetworkSpec, artifacts: Path, batch: int, threads: int, repeats: int) -> list[Row]:
+def bench(
+    spec: NetworkSpec, artifacts: Path, batch: int, threads: int, repeats: int, folder: Path
+) -> list[Row]:
     """Rows of one network at one batch size."""
     draw = np.random.default_rng(batch)
     arrays = {
@@ -102,11 +105,10 @@ def bench(spec: NetworkSpec, artifacts: Path, batch: int, threads: int, repeats:
     }  # fmt: skip
     run_eager, module = eager(spec, arrays)
     runs: dict[str, Run] = {"eager": run_eager, "onnx": onnx(spec, artifacts, arrays, batch, threads)}
-    with tempfile.TemporaryDirectory() as folder:
-        if spec.name == "lnet" and batch == 1:
-            runs["naive"] = naive(spec, module, arrays, threads, Path(folder))
-        _check(spec, runs)
-        times = measure_in_turn(runs, repeats)
+    if spec.name == "lnet" and batch == 1:
+        runs["naive"] = naive(spec, module, arrays, threads, folder)
+    _check(spec, runs)
+    times = measure_in_turn(runs, repeats)
     return [
         Row.of(f"{spec.name}/{variant}", "ms", [1000 * s for s in seconds], batch=batch, threads=threads,
                gflops=2 * spec.gmacs * batch / float(np.median(seconds)))
@@ -140,13 +142,17 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--naive", type=Path, help="folder that keeps the naive export for the next run")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     facts = machine()
-    for name in chosen.networks:
-        for batch in chosen.batches:
-            for row in bench(SPECS[name], chosen.artifacts, batch, chosen.threads, chosen.repeats):
-                print(json.dumps({**row.as_json(), **facts}), flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = chosen.naive or Path(temporary)
+        for name in chosen.networks:
+            for batch in chosen.batches:
+                rows = bench(SPECS[name], chosen.artifacts, batch, chosen.threads, chosen.repeats, folder)
+                for row in rows:
+                    print(json.dumps({**row.as_json(), **facts}), flush=True)
 
 
 if __name__ == "__main__":
