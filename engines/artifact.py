@@ -69,9 +69,9 @@ def artifact_paths(folder: Path, name: str, precision: str = "fp32") -> tuple[Pa
     return folder / f"{name}.{precision}.onnx", folder / f"{name}.{precision}.json"
 
 
-def remake_hint(folder: Path, name: str) -> str:
+def remake_hint(folder: Path, name: str, precision: str = "fp32") -> str:
     """The command that makes the artifact anew."""
-    where = shlex.quote(str(folder))
+    where = shlex.quote(str(folder)) + ("" if precision == "fp32" else f" --precision {precision}")
     return (
         f"remake it: dubstream export {name} --artifacts {where} with --checkpoints DIR or --weights seeded"
     )
@@ -86,7 +86,7 @@ def open_artifact(folder: Path, spec: NetworkSpec, precision: str = "fp32") -> A
         StorageError: the files cannot be read.
     """
     onnx_path, sidecar_path = artifact_paths(folder, spec.name, precision)
-    refuse = _Refusal(folder, spec.name)
+    refuse = _Refusal(remake_hint(folder, spec.name, precision))
     with refuse.opening(sidecar_path) as stream, storage_errors(sidecar_path, "reading"):
         raw = stream.read(MAX_BYTES + 1)
     try:
@@ -145,8 +145,8 @@ def publish_artifact(
 class _Refusal:
     """Raises `ArtifactError`s that name the file and the command that remakes it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._hint = remake_hint(folder, name)
+    def __init__(self, hint: str) -> None:
+        self._hint = hint
 
     def __call__(self, path: Path, problem: str) -> NoReturn:
         raise ArtifactError(f"{path}: {problem}", hint=self._hint)

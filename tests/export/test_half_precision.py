@@ -22,7 +22,7 @@ from half_toys import (
 )
 
 from dubstream.engines.artifact import Artifact, open_artifact
-from dubstream.engines.errors import FidelityError, InternalError, UsageError
+from dubstream.engines.errors import ArtifactError, FidelityError, InternalError, UsageError
 from dubstream.engines.inspect_model import inspect_model
 from dubstream.engines.loading import load_engine
 from dubstream.engines.specs import SPECS, spec_of
@@ -67,6 +67,12 @@ def test_artifact_is_verified_named_and_records_recipe_ranges_and_errors(
         (row.max_abs for row in sidecar.ranges), reverse=True
     )
     assert sidecar.ranges[0].max_abs == 255.0
+
+
+def test_a_missing_one_is_hinted_at_with_its_precision(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        open_artifact(tmp_path, spec("uint8"), "fp16")
+    assert f"--artifacts {tmp_path} --precision fp16" in str(caught.value)
 
 
 def test_kept_when_current_and_remade_for_another_recipe_version(
