@@ -94,7 +94,9 @@ def dub(
     ] = _default.backend.device,
     precision: Annotated[
         str | None,
-        typer.Option(help="fp32 or fp16; the backend's own without.", rich_help_panel=_SPEED),
+        typer.Option(
+            help="fp32, fp16 or, with tensorrt, bf16; the backend's own without.", rich_help_panel=_SPEED
+        ),
     ] = None,
     batch: Annotated[
         int, typer.Option(help="Frames per network call.", rich_help_panel=_SPEED)
