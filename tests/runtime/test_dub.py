@@ -171,12 +171,13 @@ def test_no_face_anywhere(request_: DubRequest, tmp_path: Path) -> None:
     assert not request_.output.exists()
 
 
+@pytest.mark.parametrize(("network", "stage"), [("enet", "blend"), ("dnet", "reference")])
 def test_a_network_that_returns_nan_is_named_with_stage_and_frame(
-    request_: DubRequest, tmp_path: Path, toys: dict[str, Artifact]
+    request_: DubRequest, tmp_path: Path, toys: dict[str, Artifact], network: str, stage: str
 ) -> None:
-    broken = publish_toys(tmp_path / "broken", broken="enet")
-    with pytest.raises(StageError, match="stage 'blend' failed at frame 0"):
-        dub(replace(request_, artifacts={**toys, "enet": broken["enet"]}))
+    broken = publish_toys(tmp_path / "broken", broken=network)
+    with pytest.raises(StageError, match=f"stage '{stage}' failed at frame 0"):
+        dub(replace(request_, artifacts={**toys, network: broken[network]}))
     assert not request_.output.exists()
     assert leftovers(tmp_path) == []
 
