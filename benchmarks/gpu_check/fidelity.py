@@ -7,6 +7,7 @@ FP16 graphs do inside, in float64 where it matters, independently of the exporti
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ def _as_planes(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return pictures.astype(np.float64).transpose(0, 3, 1, 2)
 
 
-def _as_levels(pictures: F32) -> F32:
+def _as_levels(pictures: npt.NDArray[Any]) -> F32:
     return np.ascontiguousarray(np.clip(pictures, 0, _WHITE).transpose(0, 2, 3, 1), np.float32)
 
 
