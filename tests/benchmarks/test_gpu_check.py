@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_networks import publish_toys
+
+from dubstream.benchmarks.gpu_check import __main__ as command
+from dubstream.benchmarks.gpu_check import engines, kernels, streamer
+from dubstream.benchmarks.gpu_check.journal import Journal, NotRunError
+from dubstream.benchmarks.gpu_check.kernel_bench import CupyFunction
+from dubstream.runtime.streaming.report import Span
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toys")
+    publish_toys(folder)
+    return folder
+
+
+def dry_run(out: Path, *arguments: str) -> tuple[int, list[dict]]:
+    code = command.main(["--device", "host", "--out", str(out), *arguments])
+    return code, [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_a_dry_run_has_rows_of_every_part_that_are_no_gpu_figures(tmp_path: Path, toys: Path) -> None:
+    code, rows = dry_run(tmp_path / "rows", "--artifacts", str(toys), "--networks", "dnet")
+    assert code == 0, [row for row in rows if row["status"] == "failed"]
+    assert all(row["device"] == "host" and row["dry_run"] and "gpu" not in row for row in rows)
+    found = {part: {row["status"] for row in rows if row["part"] == part} for part in command.PARTS}
+    assert found == {
+        "kernels": {"passed"},
+        "streamer": {"passed"},
+        "engines": {"passed", "not run"},
+        "fidelity": {"not run"},
+        "networks": {"passed"},
+    }
+    assert "no fp16 artifact" in next(row["reason"] for row in rows if row["part"] == "fidelity")
+    variants = {row["stage"].split("/", 2)[2] for row in rows if row["part"] == "networks"}
+    assert variants == {"eager", "compile", "onnxruntime-cpu", "onnxruntime-cpu/driver"}
+
+
+def test_a_wrong_kernel_fails_its_row_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = list(kernels.kernel_cases(small=True))[:2]
+
+    def off_by_one() -> dict[str, np.ndarray]:
+        return {name: array + np.uint8(1) for name, array in honest[0].expected().items()}
+
+    cases = [replace(honest[0], expected=off_by_one), honest[1]]
+    monkeypatch.setattr(kernels, "kernel_cases", lambda *, small: iter(cases))
+    code, rows = dry_run(tmp_path / "rows", "--parts", "kernels")
+    assert code == 1
+    assert [row["status"] for row in rows if row["stage"] == f"kernels/{cases[0].name}"] == ["failed"]
+    assert [row["status"] for row in rows if row["stage"] == f"kernels/{cases[1].name}"] == ["passed"]
+
+
+def test_a_wrong_engine_fails(tmp_path: Path, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = engines.session_outputs
+    monkeypatch.setattr(
+        engines, "session_outputs", lambda *a: {name: value + 0.01 for name, value in truth(*a).items()}
+    )
+    code, rows = dry_run(
+        tmp_path / "rows", "--artifacts", str(toys), "--networks", "lnet", "--parts", "engines"
+    )
+    assert code == 1
+    assert rows[0]["status"] == "failed"
+    assert "max abs 1.00e-02" in rows[0]["reason"]
+
+
+def test_nothing_that_ran_is_no_success(tmp_path: Path) -> None:
+    code, rows = dry_run(tmp_path / "rows", "--parts", "fidelity", "--networks", "dnet")
+    assert (code, [row["status"] for row in rows]) == (3, ["not run"])
+
+
+def test_lacking_and_failing_are_told_apart() -> None:
+    journal = Journal({})
+    with journal.part("one"):
+        raise NotRunError("no such thing")
+    with journal.part("two"):
+        raise ValueError("broken")
+    assert [(row["part"], row["status"], row["reason"]) for row in journal.rows] == [
+        ("one", "not run", "no such thing"),
+        ("two", "failed", "ValueError: broken"),
+    ]
+    assert journal.exit_code == 1
+
+
+def test_a_trace_in_sequence_shows_no_overlap() -> None:
+    steps = ("upload", streamer.STAGE, "download")
+    spans = [
+        Span(name, batch, 3.0 * batch + place, 3.0 * batch + place + 1)
+        for batch in range(6)
+        for place, name in enumerate(steps)
+    ]
+    assert set(streamer.overlap(spans).values()) == {0.0}
+    closer = [
+        replace(span, begin_s=span.begin_s - 2 * span.batch, end_s=span.end_s - 2 * span.batch)
+        for span in spans
+    ]
+    assert set(streamer.overlap(closer).values()) == {1.0}
+
+
+def test_mixed_up_slots_are_found() -> None:
+    class Forgetful(streamer.WaitingStage):
+        def enqueue(self, slot, stream) -> None:
+            stream.launch(lambda: slot.device["result"].fill(7), streamer.STAGE)
+
+    from dubstream.runtime.streaming.host import HostDevice
+
+    with HostDevice() as device, pytest.raises(streamer.CheckFailedError, match="other pixels"):
+        streamer.stream(device, Forgetful(1), replace(streamer.SMALL, batches=3), 2)
+
+
+def test_cupy_gets_arguments_of_the_kernels_types() -> None:
+    calls = []
+    function = CupyFunction(lambda *a, **k: calls.append((a, k)))
+    function.prepare("Pqif")
+    function.prepared_async_call((1, 1, 1), (32, 8, 1), "stream", 1 << 40, 2, 3, 0.5)
+    (_, _, packed), keywords = calls[0]
+    assert [value.dtype.char for value in packed] == [np.dtype(t).char for t in ("u8", "i8", "i4", "f4")]
+    assert keywords == {"stream": "stream"}
