@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dubstream.runtime.artifacts import find_artifacts
+    from dubstream.runtime.job.backend import Backend
     from dubstream.runtime.job.dub import dub
     from dubstream.runtime.job.options import DubOptions, DubRequest
     from dubstream.runtime.job.summary import DubSummary
 
-__all__ = ["DubOptions", "DubRequest", "DubSummary", "dub", "find_artifacts"]
+__all__ = ["Backend", "DubOptions", "DubRequest", "DubSummary", "dub", "find_artifacts"]
 
 _HOMES = {
+    "Backend": "job.backend",
     "DubOptions": "job.options",
     "DubRequest": "job.options",
     "DubSummary": "job.summary",
