@@ -35,7 +35,7 @@ DNET = NetworkSpec(
     ),
     max_batch=16,
     tolerances={"edited": _FP32_DNET, "warped": _FP32_DNET, "flow": _FP32_DNET},
-    gmacs=50.7,
+    gmacs=44.2,
     checkpoint="DNet.pt",
     licence="Apache-2.0 repository; trained on VoxCeleb",
 )
@@ -57,7 +57,7 @@ LNET = NetworkSpec(
     outputs=(TensorSpec("lips", "float32", (BATCH, 3, 96, 96), 0.0, 1.0, "BGR planes"),),
     max_batch=16,
     tolerances={"lips": _FP32},
-    gmacs=28.1,
+    gmacs=27.7,
     checkpoint="LNet.pth",
     licence="Apache-2.0 repository; trained on LRS2",
 )
@@ -74,9 +74,9 @@ ENET = NetworkSpec(
             "enhanced", "float32", (BATCH, 3, 384, 384), None, None, "BGR planes; clamp to [0, 1] to show"
         ),
     ),
-    max_batch=16,
+    max_batch=12,
     tolerances={"enhanced": _FP32},
-    gmacs=175.7,
+    gmacs=137.7,
     checkpoint="ENet.pth",
     licence="Apache-2.0 repository; trained on LRS2 enhanced with GPEN (non-commercial)",
 )

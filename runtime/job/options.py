@@ -7,12 +7,16 @@ from pathlib import Path
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
+from dubstream.engines.specs import SPECS
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
 from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
+
+MAX_BATCH = min(spec.max_batch for spec in SPECS.values())
+"""The largest batch every network takes."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,10 @@ class StreamOptions:
     segment_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.batch <= 16 and self.slots >= 1 and 0.1 <= self.segment_s <= 600):
+        if not (1 <= self.batch <= MAX_BATCH and self.slots >= 1 and 0.1 <= self.segment_s <= 600):
             raise UsageError(
                 f"--batch {self.batch}, --slots {self.slots}, --segment-seconds {self.segment_s}: "
-                "expected 1 to 16, at least 1, and 0.1 to 600"
+                f"expected 1 to {MAX_BATCH}, at least 1, and 0.1 to 600"
             )
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads}: expected at least 1")
