@@ -125,6 +125,13 @@ _ISLANDS = {
     "enet": (Island("Modulation", "sums of squares; float16 rounds the epsilon under the root to zero"),),
     "recon": (Island("Heads", "alignment needs all digits of the coefficients; a 50 000th of the work"),),
 }
+_MORE_ISLANDS = {
+    ("dnet", "bf16"): (
+        Island("TransposedConv", "TensorRT's compiler has no bfloat16 transposed convolution"),
+    )
+}
+"""Where one precision needs more than the others."""
+
 _DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 _OPSETS = {"fp16": OPSET, "bf16": OPSET_BF16}
 _LIMITS = {"fp16": 3e4, "bf16": 1e37}
@@ -140,7 +147,7 @@ HALF_RECIPES = {
         _DTYPES[precision],
         _LIMITS[precision],
         _OPSETS[precision],
-        islands,
+        (*islands, *_MORE_ISLANDS.get((network, precision), ())),
     )
     for precision in HALVES
     for network, islands in _ISLANDS.items()

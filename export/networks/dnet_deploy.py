@@ -13,7 +13,7 @@ from dubstream.export.networks.blocks import AdaIN, ConvStage, PictureNorm
 from dubstream.export.networks.dnet import DNet, EditingBlock, warp
 from dubstream.export.networks.driven import Driven, DriverBank, NormCollector
 from dubstream.export.networks.fixed_blocks import fixed_picture_norm, fixed_same_conv, fixed_stage
-from dubstream.export.networks.rewrite import Rewriter
+from dubstream.export.networks.rewrite import Rewriter, twin
 
 
 class DeployableDNet(nn.Module):
@@ -26,6 +26,7 @@ class DeployableDNet(nn.Module):
             {
                 AdaIN: collector,
                 nn.Conv2d: fixed_same_conv,
+                nn.ConvTranspose2d: TransposedConv,
                 PictureNorm: fixed_picture_norm,
                 ConvStage: fixed_stage,
                 EditingBlock: LiveEditingBlock,
@@ -50,6 +51,18 @@ class Warp(nn.Module):
 
     def forward(self, image: Tensor, flow: Tensor) -> Tensor:
         return warp(image.float(), flow.float()).to(image.dtype)
+
+
+class TransposedConv(nn.Module):
+    """A transposed convolution in the type of its weights, whatever the picture's is."""
+
+    def __init__(self, conv: nn.ConvTranspose2d, _: Rewriter) -> None:
+        super().__init__()
+        self.conv = twin(conv, {})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x.to(self.conv.weight.dtype))
+        return y.to(x.dtype)
 
 
 class LiveEditingBlock(nn.Module):
