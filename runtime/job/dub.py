@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import resource
-import shutil
 from contextlib import closing
 from dataclasses import asdict
 from fractions import Fraction
@@ -67,8 +66,7 @@ def dub(request: DubRequest, progress: Progress = silent) -> DubSummary:
     ) as platform:
         job = _Job(request, platform, progress)
         prepared = job.prepare()
-        segments = job.synthesise(prepared)
-    written = job.assemble(segments)
+        written = job.synthesise(prepared)
     return job.summary(prepared, written, perf_counter() - began)
 
 
@@ -108,8 +106,12 @@ class _Job:
             needed = np.unique(self._timeline.sources)
             return preparation.run(needed, self._platform, self._timing, self._progress)
 
-    def synthesise(self, prepared: Prepared) -> list[Path]:
-        """All segments, in order, finished."""
+    def synthesise(self, prepared: Prepared) -> Assembled:
+        """Render the segments that are missing, then write the output.
+
+        Two processes that were given the same job take turns: the lock is held until the segments
+        have become an output and are deleted.
+        """
         options, networks = self._options, self._request.artifacts
         key = self._identity(prepared)
         self._units = UnitFolder(self._request.cache / "jobs" / key[:32], key)
@@ -125,14 +127,16 @@ class _Job:
                     closing(self._synthesiser(lnet, enet, prepared)) as synthesiser,
                 ):
                     self._render(synthesiser, reader, spans, missing)
-        return [self._units.path(_segment_name(n)) for n in range(len(spans))]
+            written = self._assemble([self._units.path(_segment_name(n)) for n in range(len(spans))])
+            self._units.clear()
+            return written
 
-    def assemble(self, segments: list[Path]) -> Assembled:
+    def _assemble(self, segments: list[Path]) -> Assembled:
         with self._timing.measure("assemble", self._timeline.frames):
             # Decoded a second time: sound in memory would grow with the clip.
             options = self._options
             sound = AudioFile(self._request.audio, options.limits, allow_truncated=options.allow_truncated)
-            written = assemble(
+            return assemble(
                 segments,
                 sound,
                 self._request.output,
@@ -140,9 +144,6 @@ class _Job:
                 frames=self._timeline.frames,
                 comment=self._padding_note(),
             )
-        # The result is complete; its segments would only take space.
-        shutil.rmtree(self._units.folder, ignore_errors=True)
-        return written
 
     def summary(self, prepared: Prepared, written: Assembled, wall_s: float) -> DubSummary:
         present = prepared.track.present[self._timeline.sources]

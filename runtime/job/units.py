@@ -82,6 +82,13 @@ class UnitFolder:
             with atomic_file(self._sidecar(name)) as temporary:
                 temporary.write_text(json.dumps(sidecar, allow_nan=False))
 
+    def clear(self) -> None:
+        """Delete all units; the folder stays, as others may wait for its lock."""
+        with storage_errors(self.folder, "clearing"):
+            for sidecar in self.folder.glob("*.json"):
+                sidecar.unlink(missing_ok=True)
+                sidecar.with_suffix("").unlink(missing_ok=True)
+
     def _sidecar(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 

@@ -61,6 +61,14 @@ def test_damage_means_not_finished(folder: UnitFolder, damage) -> None:  # type:
     assert folder.finished("a.bin") is not None
 
 
+def test_clearing_leaves_only_what_is_no_unit(folder: UnitFolder) -> None:
+    _make(folder)
+    (folder.folder / ".lock").touch()
+    folder.clear()
+    assert [path.name for path in folder.folder.iterdir()] == [".lock"]
+    assert folder.finished("a.bin") is None
+
+
 def test_a_unit_of_another_identity_is_not_finished(folder: UnitFolder) -> None:
     _make(folder)
     assert UnitFolder(folder.folder, "other").finished("a.bin") is None
