@@ -16,7 +16,7 @@ LAUNCHES = {  # (launches with a cast fused in, launches that only cast), counte
     ("lnet", "fp16"): (89, 0),
     ("enet", "fp16"): (9, 0),
     ("recon", "fp16"): (2, 0),
-    ("dnet", "bf16"): (50, 3),  # around the transposed convolutions
+    ("recon", "bf16"): (4, 1),
 }
 ISLANDS = {
     "dnet": r"core\.mapping(\..*)?|core\.warp|core\.warping\.flow_out\.0|core\.editing\..*\.model\.1",
