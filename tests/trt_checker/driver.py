@@ -55,7 +55,7 @@ def run(item: dict[str, Any]) -> dict[str, Any]:
         steps.append((phase, done, total))
         if len(steps) == item.get("interrupt_at"):
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.3)  # the main thread notices before the builder goes on
+            time.sleep(2)  # the main thread notices before the builder goes on, also on a busy machine
         if len(steps) == item.get("fail_at"):
             raise ValueError("the callback failed")
 
