@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from dubstream.engines.facts import canonical, digest_facts
 
 SCHEMA = 1
 """Raised when plans of an earlier dubstream must not be used any more."""
@@ -67,14 +68,4 @@ class EngineKey:
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal: the plan's name in the store."""
-        return key_digest(self.as_json())
-
-
-def canonical(facts: Mapping[str, Any]) -> bytes:
-    """The one JSON spelling of `facts`."""
-    return json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def key_digest(facts: Mapping[str, Any]) -> str:
-    """`EngineKey.digest` of a key's JSON form."""
-    return hashlib.sha256(canonical(facts)).hexdigest()
+        return digest_facts(self.as_json())

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dubstream.engines.engine_key import canonical, key_digest
 from dubstream.engines.errors import StorageError
+from dubstream.engines.facts import canonical, digest_facts
 from dubstream.engines.storage import open_plain, storage_errors
 
 MAX_BYTES = 1 << 20
@@ -49,7 +49,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """The name under which the plan must lie."""
-        return key_digest(self.key)
+        return digest_facts(self.key)
 
     def signed(self, secret: bytes | None) -> Manifest:
         """This manifest with the HMAC under `secret`; unchanged for None."""

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.engine import Engine
+from dubstream.engines.facts import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
 from dubstream.runtime.coefficients import expression_template
 from dubstream.runtime.job.options import DubRequest
@@ -31,7 +32,7 @@ from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.synthesise import Scene, Synthesiser
 from dubstream.runtime.job.timeline import plan_timeline
 from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder, digest_facts
+from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.assemble import Assembled, assemble
 from dubstream.runtime.media.audio import AudioFile, decode_audio
 from dubstream.runtime.media.opening import content_digest

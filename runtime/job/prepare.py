@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.cache import folder_lock
+from dubstream.engines.facts import digest_facts
 from dubstream.kernels.boxes import Box
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
 from dubstream.runtime.faces.geometry import crop_box
@@ -34,7 +35,7 @@ from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
 from dubstream.runtime.job.stabilise import Stabiliser
 from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder, digest_facts
+from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.progress import Progress

@@ -8,9 +8,8 @@ therefore costs at most the units it was working on, and never leaves a wrong on
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ from dubstream.engines.atomic import atomic_file, sweep_parts
 from dubstream.engines.storage import make_private_folder, open_plain, sha256_of, storage_errors
 
 SCHEMA = 1
-
-
-def digest_facts(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of `facts`: equal facts, equal key, on every machine."""
-    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class UnitFolder:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dubstream.engines.errors import StorageError
-from dubstream.runtime.job.units import UnitFolder, digest_facts
+from dubstream.engines.facts import digest_facts
+from dubstream.runtime.job.units import UnitFolder
 
 
 @pytest.fixture
