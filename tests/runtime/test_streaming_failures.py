@@ -21,19 +21,13 @@ from streaming_parts import (
     fill,
     make_frames,
     make_stages,
-    our_threads,
     run_threads,
 )
 
 from dubstream.engines.errors import InternalError, MediaError, StageError, StorageError
 from dubstream.runtime.streaming import HostDevice, Slot, Stream, Streamer
 
-
-@pytest.fixture(autouse=True)
-def _no_threads_left() -> Iterator[None]:
-    yield
-    assert our_threads() == []
-
+pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 BATCH = 2
 BAD = 3

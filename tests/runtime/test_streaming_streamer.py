@@ -21,17 +21,12 @@ from streaming_parts import (
     fill,
     make_frames,
     make_stages,
-    our_threads,
 )
 
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.runtime.streaming import HostDevice, Slot, Stream, Streamer
 
-
-@pytest.fixture(autouse=True)
-def _no_threads_left() -> Iterator[None]:
-    yield
-    assert our_threads() == []
+pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
