@@ -5,6 +5,7 @@ expected; `hint` is the next command or action. The command line prints both on 
 with `exit_code`, which follows sysexits so that schedulers can act on it:
 
     DubError                2   bad input or usage
+    ├── VerificationError    1  a comparison or a baseline that does not hold: nothing broke, but do not ship
     ├── UsageError              an option or option value
     ├── MediaError              a video or audio file that cannot be used
     │   ├── LimitError              larger, longer or stranger than a limit allows (names the option)
@@ -42,6 +43,15 @@ class DubError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message} ({self.hint})"
+
+
+class VerificationError(DubError):
+    """`dubstream verify` or `dubstream bench` ran to its end and found something that does not hold.
+
+    The report was written; the message names the first finding and how many there are.
+    """
+
+    exit_code = 1
 
 
 class UsageError(DubError):

@@ -1,0 +1,1 @@
+"""Whether exports and engines still say what the PyTorch network says."""

@@ -1,0 +1,1 @@
+"""How far a dubbed video is from another one."""
