@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dubstream.benchmarks.bench.command import bench_app
 from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
 from dubstream.runtime.cli.doctor_command import doctor
@@ -28,6 +29,7 @@ app.command("export")(export_command)
 app.command()(build)
 app.add_typer(engines, name="engines")
 app.command()(inspect)
+app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
 
