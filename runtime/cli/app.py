@@ -12,6 +12,7 @@ import typer
 from dubstream.benchmarks.bench.command import bench_app
 from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
+from dubstream.export.verify.command import verify_app
 from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
 from dubstream.runtime.cli.engines_command import build, engines, inspect
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(dub)
 app.command("export")(export_command)
 app.command()(build)
+app.add_typer(verify_app, name="verify")
 app.add_typer(engines, name="engines")
 app.command()(inspect)
 app.add_typer(bench_app, name="bench")
