@@ -77,7 +77,7 @@ class _Job:
     def __init__(self, request: DubRequest, platform: Platform, progress: Progress) -> None:
         self._request, self._platform, self._progress = request, platform, progress
         options = self._options = request.options
-        self._timing = Timing()
+        self._timing = Timing(trace=options.trace)
         self._reused = {"segments": 0}
         self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
         track = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
@@ -173,6 +173,7 @@ class _Job:
             weights=self._request.artifacts["lnet"].source,
             notes=self._notes(),
             trace=self._timing.to_chrome_trace(),
+            timing=self._timing,
         )
 
     def _synthesiser(self, lnet: Engine, enet: Engine, prepared: Prepared) -> Synthesiser:

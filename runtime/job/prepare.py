@@ -195,8 +195,9 @@ class Preparation:
                     writer = ReferenceWriter(path, facts)
                     try:
                         reports = stabiliser.run(
-                            self._reader.frames, span.start, span.stop, writer.append, advance
-                        )
+                            self._reader.frames, span.start, span.stop, writer.append, advance,
+                            trace=timing.trace,
+                        )  # fmt: skip
                     finally:
                         writer.close()
                 log.info("prepared chunk %d: %d references", chunk, len(facts["frames"]))

@@ -117,6 +117,8 @@ class Stabiliser:
         stop: int,
         deliver: Callable[[int, Picture], None],
         advance: Callable[[int], None],
+        *,
+        trace: bool = False,
     ) -> tuple[StreamReport, StreamReport]:
         """Make the references of the present frames in start..stop-1, in order.
 
@@ -125,6 +127,7 @@ class Stabiliser:
             start, stop: the chunk.
             deliver: called with every index and its reference, uint8 BGR (256, 256, 3), own memory.
             advance: called with the number of references finished since the last call.
+            trace: keep spans.
 
         Returns:
             Reports of the ReconNet stream and of the D-Net stream.
@@ -148,9 +151,10 @@ class Stabiliser:
                 deliver(frame.index, _reference(frame, slot.outputs["edited"][item]))
             advance(slot.count)
 
-        recon = self._recon.run(_batches(self._aligned(frames, runs), self._batch), _fill_recon, collect)
+        aligned = self._aligned(frames, runs)
+        recon = self._recon.run(_batches(aligned, self._batch), _fill_recon, collect, trace=trace)
         windows = self._windows(present, runs, crops, rows)
-        dnet = self._dnet.run(_batches(windows, self._batch), _fill_dnet, finish)
+        dnet = self._dnet.run(_batches(windows, self._batch), _fill_dnet, finish, trace=trace)
         return recon, dnet
 
     def _aligned(self, frames: Frames, runs: Sequence[tuple[int, int]]) -> Iterator[_Aligned]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+from dubstream.runtime.job.timing import Timing
+
+_NOT_JSON = ("trace", "timing")
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class DubSummary:
         backend: what computed it, with precision and device.
         weights: where the networks' weights came from.
         notes: what the user should know (neutral expression, lost frames, ...).
-        trace: Chrome trace of the streams, empty unless asked for.
+        trace: Chrome trace of the job, empty unless asked for.
+        timing: what `busy_s` and `wall_over_slowest` were summed from.
     """
 
     output: str
@@ -47,12 +52,11 @@ class DubSummary:
     weights: str
     notes: list[str] = field(default_factory=list)
     trace: dict[str, Any] = field(default_factory=dict, repr=False)
+    timing: Timing = field(default_factory=Timing, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON types; the trace is left out, it has a file of its own."""
-        plain = asdict(self)
-        del plain["trace"]
-        return plain
+        """Plain JSON types; the trace is left out, it has a file of its own, and so are the timings."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _NOT_JSON}
 
     def absent_text(self) -> str:
         """The absent ranges in words."""

@@ -5,12 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-from dubstream.runtime.streaming.report import StreamReport
+from dubstream.runtime.streaming.report import (
+    COMPUTE,
+    StreamReport,
+    chrome_trace,
+    step_names,
+    trace_event,
+    trace_rows,
+)
+
+
+class Block(NamedTuple):
+    """Work outside the streams: its stage, begin and end on the clock of `time.perf_counter`."""
+
+    stage: str
+    begin_s: float
+    end_s: float
+
+
+class PassReport(NamedTuple):
+    """The report of one stream and the pass it belongs to."""
+
+    part: str
+    report: StreamReport
 
 
 @dataclass
@@ -18,25 +38,33 @@ class Timing:
     """Busy seconds and frames of every stage, summed over chunks and segments.
 
     Attributes:
+        trace: whether streams are to keep a span for every step of every batch.
+        began_s: when the job began, on the clock of `time.perf_counter`.
         busy_s: stage name ("prepare/dnet", "synthesise/enet", "track", ...) to seconds at work.
         frames: the same names to frames worked on.
         wall_s: pass to wall time of its streams.
         slowest_s: pass to the busy time of its slowest resource, stream by stream.
-        traces: reports whose spans were kept.
+        blocks: work outside the streams, one by one.
+        streams: the streams' own reports, in order; a chunk or a segment each.
     """
 
+    trace: bool = False
+    began_s: float = field(default_factory=perf_counter)
     busy_s: dict[str, float] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
     wall_s: dict[str, float] = field(default_factory=dict)
     slowest_s: dict[str, float] = field(default_factory=dict)
-    traces: list[StreamReport] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    streams: list[PassReport] = field(default_factory=list)
 
     @contextmanager
     def measure(self, stage: str, frames: int) -> Iterator[None]:
         """Time a block on the calling thread."""
         began = perf_counter()
         yield
-        self._count(stage, perf_counter() - began, frames)
+        ended = perf_counter()
+        self.blocks.append(Block(stage, began, ended))
+        self._count(stage, ended - began, frames)
 
     def add(self, part: str, report: StreamReport) -> None:
         """Add the report of a stream that belongs to the pass `part`."""
@@ -45,15 +73,28 @@ class Timing:
         self.wall_s[part] = self.wall_s.get(part, 0.0) + report.wall_s
         busiest = report.resources_s[report.slowest]
         self.slowest_s[part] = self.slowest_s.get(part, 0.0) + busiest
-        if report.spans:
-            self.traces.append(report)
+        self.streams.append(PassReport(part, report))
 
     def _count(self, stage: str, seconds: float, frames: int) -> None:
         self.busy_s[stage] = self.busy_s.get(stage, 0.0) + seconds
         self.frames[stage] = self.frames.get(stage, 0) + frames
 
     def to_chrome_trace(self) -> dict[str, Any]:
-        """All traced streams one behind the other; empty when none was traced."""
-        if not self.traces:
+        """The whole job on its own clock, passes one below the other; empty unless spans were kept."""
+        if not any(report.spans for _, report in self.streams):
             return {}
-        return reduce(add, self.traces).to_chrome_trace()
+        events = [_process(0, "job"), *trace_rows(0, ("steps",))]
+        events += [
+            trace_event(0, 0, block.stage, block.begin_s - self.began_s, block.end_s - self.began_s, {})
+            for block in self.blocks
+        ]
+        numbers = {part: number for number, part in enumerate(self.wall_s, 1)}
+        for part, number in numbers.items():
+            events += [_process(number, part), *trace_rows(number, step_names((COMPUTE,)))]
+        for part, report in self.streams:
+            events += report.trace_events(numbers[part], report.began_s - self.began_s)
+        return chrome_trace(events)
+
+
+def _process(number: int, name: str) -> dict[str, Any]:
+    return {"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": name}}

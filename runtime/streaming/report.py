@@ -44,6 +44,8 @@ class StreamReport:
         wait_s: seconds the host threads waited: ``read`` for room in the prefetch queue, ``fill`` for a
             decoded batch, ``slot`` for a free slot, ``drain`` for finished bytes.
         spans: every step of every batch, in order of its end; empty unless a trace was asked for.
+        copied_bytes: bytes of the items' buffers copied by ``upload`` and ``download``.
+        began_s: when the run began, on the clock of `time.perf_counter`.
     """
 
     stages: tuple[str, ...]
@@ -53,6 +55,8 @@ class StreamReport:
     busy_s: Mapping[str, float]
     wait_s: Mapping[str, float]
     spans: tuple[Span, ...] = field(default=(), repr=False)
+    copied_bytes: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COPY_STEPS, 0))
+    began_s: float = 0.0
 
     @property
     def resources_s(self) -> dict[str, float]:
@@ -97,33 +101,57 @@ class StreamReport:
             busy_s={name: self.busy_s[name] + later.busy_s[name] for name in self.busy_s},
             wait_s={name: self.wait_s[name] + later.wait_s[name] for name in self.wait_s},
             spans=(*self.spans, *moved),
+            copied_bytes={name: self.copied_bytes[name] + later.copied_bytes[name] for name in COPY_STEPS},
+            began_s=self.began_s,
         )
 
     def to_chrome_trace(self) -> dict[str, Any]:
         """The spans as a JSON trace for Perfetto and ``chrome://tracing``, one row per resource."""
+        return chrome_trace([*trace_rows(1, step_names((COMPUTE,))), *self.trace_events(1)])
+
+    def trace_events(self, process: int, shift_s: float = 0.0) -> list[dict[str, Any]]:
+        """The spans as events of the traced process `process`, moved by `shift_s` seconds."""
         rows = {name: row for row, name in enumerate(step_names((COMPUTE,)))}
-        names = [
-            {"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": {"name": name}}
-            for name, row in rows.items()
-        ]
-        spans = [
-            {
-                "name": span.name,
-                "ph": "X",
-                "pid": 1,
-                "tid": rows.get(span.name, rows[COMPUTE]),
-                "ts": 1e6 * span.begin_s,
-                "dur": 1e6 * (span.end_s - span.begin_s),
-                "args": {"batch": span.batch},
-            }
+        return [
+            trace_event(
+                process, rows.get(span.name, rows[COMPUTE]), span.name,
+                span.begin_s + shift_s, span.end_s + shift_s, {"batch": span.batch},
+            )
             for span in self.spans
-        ]
-        return {"traceEvents": [*names, *spans], "displayTimeUnit": "ms"}
+        ]  # fmt: skip
 
 
 def step_names(stages: tuple[str, ...]) -> tuple[str, ...]:
     """All steps in the order of a frame's way."""
     return ("read", "fill", "upload", *stages, "download", "drain")
+
+
+def chrome_trace(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Events as a file Perfetto and ``chrome://tracing`` read."""
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def trace_rows(process: int, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The events that name the rows of the traced process `process`, from the first row on."""
+    return [
+        {"name": "thread_name", "ph": "M", "pid": process, "tid": row, "args": {"name": name}}
+        for row, name in enumerate(names)
+    ]
+
+
+def trace_event(
+    process: int, row: int, name: str, begin_s: float, end_s: float, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One block in a row; a trace counts in microseconds."""
+    return {
+        "name": name,
+        "ph": "X",
+        "pid": process,
+        "tid": row,
+        "ts": 1e6 * begin_s,
+        "dur": 1e6 * (end_s - begin_s),
+        "args": dict(arguments),
+    }
 
 
 class Tally:
@@ -133,14 +161,23 @@ class Tally:
         stages: names of the stages, in order.
         began: when the run began, on the clock of `time.perf_counter`.
         trace: keep every span, not only the sums.
+        item_bytes: bytes that ``upload`` and ``download`` copy for one item.
     """
 
-    def __init__(self, stages: tuple[str, ...], began: float, *, trace: bool) -> None:
+    def __init__(
+        self,
+        stages: tuple[str, ...],
+        began: float,
+        *,
+        trace: bool,
+        item_bytes: Mapping[str, int] | None = None,
+    ) -> None:
         self._stages = stages
         self._began = began
         self._busy = dict.fromkeys(step_names(stages), 0.0)
         self._wait = dict.fromkeys(("read", "fill", "slot", "drain"), 0.0)
         self._spans: list[Span] | None = [] if trace else None
+        self._item_bytes = item_bytes or dict.fromkeys(COPY_STEPS, 0)
         self._frames = 0
         self._batches = 0
 
@@ -162,7 +199,14 @@ class Tally:
     def report(self, ended: float) -> StreamReport:
         """The sums so far."""
         spans = tuple(self._spans or ())
-        wall = ended - self._began
         return StreamReport(
-            self._stages, self._frames, self._batches, wall, dict(self._busy), dict(self._wait), spans
+            stages=self._stages,
+            frames=self._frames,
+            batches=self._batches,
+            wall_s=ended - self._began,
+            busy_s=dict(self._busy),
+            wait_s=dict(self._wait),
+            spans=spans,
+            copied_bytes={name: size * self._frames for name, size in self._item_bytes.items()},
+            began_s=self._began,
         )

@@ -12,7 +12,7 @@ from dubstream.runtime.streaming.device import Device
 from dubstream.runtime.streaming.flow import Flow
 from dubstream.runtime.streaming.passage import Passage, Streams
 from dubstream.runtime.streaming.report import StreamReport, Tally, step_names
-from dubstream.runtime.streaming.slots import BufferSpec, Slot, SlotRing
+from dubstream.runtime.streaming.slots import BufferSpec, Role, Slot, SlotRing
 from dubstream.runtime.streaming.stages import Stage
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class Streamer:
         self._running = threading.Lock()
         self._closed = False
         self._ring = SlotRing(device, buffers, batch, slots)
+        self._item_bytes = {"upload": _bytes_of(buffers, "input"), "download": _bytes_of(buffers, "output")}
         self._passages = [Passage(device, slot, stages) for slot in self._ring.slots]
         # Last, so that arguments that are refused leave no stream behind. One set for all runs: what is
         # bound to a stream (a CUDA graph, shared scratch memory) stays valid from run to run.
@@ -99,7 +100,7 @@ class Streamer:
         try:
             if self._closed:
                 raise InternalError("the streamer is closed")
-            tally = Tally(self._names, perf_counter(), trace=trace)
+            tally = Tally(self._names, perf_counter(), trace=trace, item_bytes=self._item_bytes)
             flow: Flow[T] = Flow(
                 self._device,
                 self._ring,
@@ -129,6 +130,10 @@ class Streamer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _bytes_of(buffers: Sequence[BufferSpec], role: Role) -> int:
+    return sum(buffer.item_bytes for buffer in buffers if buffer.role == role)
 
 
 def _check_names(names: tuple[str, ...]) -> None:

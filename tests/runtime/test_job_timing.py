@@ -1,0 +1,63 @@
+"""Times of a job summed over its streams, and its trace on one clock."""
+
+from __future__ import annotations
+
+import pytest
+from streaming_parts import BUFFERS, Collector, batches_of, fill, make_frames, make_stages
+
+from dubstream.runtime.job.timing import Timing
+from dubstream.runtime.streaming import HostDevice, Streamer
+
+
+def traced_job(*, trace: bool) -> Timing:
+    """A block, then two streams of two passes, 5 and 4 frames."""
+    timing = Timing(trace=trace)
+    with timing.measure("audio", 9):
+        pass
+    with Streamer(HostDevice(), BUFFERS, make_stages(), batch=2) as streamer:
+        for part, frames in (("prepare", 5), ("synthesise", 4)):
+            timing.add(part, streamer.run(batches_of(make_frames(frames), 2), fill, Collector(), trace=trace))
+    return timing
+
+
+def test_sums_are_kept_by_pass_and_stage() -> None:
+    timing = traced_job(trace=False)
+    assert timing.frames["audio"] == 9
+    assert timing.frames["prepare/triple"] == 5
+    assert timing.frames["synthesise/triple"] == 4
+    for part, report in timing.streams:
+        assert timing.wall_s[part] == report.wall_s
+        assert timing.busy_s[f"{part}/triple"] == report.busy_s["triple"]
+    assert timing.to_chrome_trace() == {}
+
+
+def test_the_trace_has_a_process_per_pass_on_the_jobs_own_clock() -> None:
+    timing = traced_job(trace=True)
+    events = timing.to_chrome_trace()["traceEvents"]
+    processes = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert processes == {0: "job", 1: "prepare", 2: "synthesise"}
+    blocks = [event for event in events if event["ph"] == "X"]
+    ends = {
+        name: max(event["ts"] + event["dur"] for event in blocks if event["pid"] == number)
+        for number, name in processes.items()
+    }
+    starts = {
+        name: min(event["ts"] for event in blocks if event["pid"] == number)
+        for number, name in processes.items()
+    }
+    assert 0 <= starts["job"] <= ends["job"] <= starts["prepare"]
+    assert ends["prepare"] <= starts["synthesise"]
+    assert sum(event["dur"] for event in blocks if event["name"] == "triple") == pytest.approx(
+        1e6 * (timing.busy_s["prepare/triple"] + timing.busy_s["synthesise/triple"])
+    )
+
+
+def test_copies_are_counted_in_bytes_of_the_items_they_move() -> None:
+    timing = traced_job(trace=False)
+    sizes = {role: sum(b.item_bytes for b in BUFFERS if b.role == role) for role in ("input", "output")}
+    assert all(sizes.values())
+    report = timing.streams[0].report
+    assert report.copied_bytes == {"upload": 5 * sizes["input"], "download": 5 * sizes["output"]}
+    both = report + timing.streams[1].report
+    assert both.copied_bytes == {"upload": 9 * sizes["input"], "download": 9 * sizes["output"]}
+    assert both.began_s == report.began_s
