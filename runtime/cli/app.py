@@ -17,6 +17,7 @@ from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
 from dubstream.runtime.cli.engines_command import build, engines, inspect
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, print_error
+from dubstream.runtime.cli.verify_video_command import verify_dub, verify_video
 
 app = typer.Typer(
     name="dubstream",
@@ -28,6 +29,8 @@ app = typer.Typer(
 app.command()(dub)
 app.command("export")(export_command)
 app.command()(build)
+verify_app.command("video")(verify_video)
+verify_app.command("dub")(verify_dub)
 app.add_typer(verify_app, name="verify")
 app.add_typer(engines, name="engines")
 app.command()(inspect)

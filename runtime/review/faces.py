@@ -1,0 +1,102 @@
+"""Where the face is: from the preparation of a dub, or tracked anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dubstream.engines.errors import DubError, InternalError, UsageError
+from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
+from dubstream.runtime.faces.observations import Observations
+from dubstream.runtime.faces.observe import observe
+from dubstream.runtime.faces.selector import parse_face_selector
+from dubstream.runtime.faces.track import Track, resolve_track
+from dubstream.runtime.job.options import FaceOptions
+from dubstream.runtime.job.prepare import CHUNK_FRAMES
+from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.media.probe import VideoInfo
+from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.progress import Progress
+
+_UNIT = "observations-{:05d}.npz"
+
+
+def tracked(info: VideoInfo, reader: VideoReader, options: FaceOptions, progress: Progress) -> Track:
+    """Find and follow the face, as a dub does: reads the video once, from start to end.
+
+    Raises:
+        NoFaceError: no usable face anywhere.
+        DubError: the video cannot be read.
+    """
+    chunks = []
+    total = info.frame_count
+    for start in range(0, total, CHUNK_FRAMES):
+        stop = min(start + CHUNK_FRAMES, total)
+        detector, landmarks = CascadeDetector(), CascadeLandmarks()
+        chunks.append(observe(reader.frames(start, stop), detector, landmarks, every=options.detect_every))
+        progress("track", stop, total)
+    return _chosen(chunks, info, options)
+
+
+def prepared(folder: Path, info: VideoInfo, options: FaceOptions) -> Track:
+    """The face as a dub saw it.
+
+    Args:
+        folder: a preparation, `CACHE/prepared/KEY`; nothing in it is changed.
+        info: the video it was made from.
+        options: which of the faces, as the dub was told.
+
+    Raises:
+        UsageError: no preparation, one that is damaged or unfinished, or one of a video of another length.
+        NoFaceError: no usable face in it.
+    """
+    units = _units(folder)
+    chunks = []
+    for number in range(-(-info.frame_count // CHUNK_FRAMES)):
+        name = _UNIT.format(number)
+        if units.finished(name) is None:
+            raise _not_a_preparation(folder, f"{name} is missing, damaged or of another preparation")
+        try:
+            with np.load(units.path(name), allow_pickle=False) as arrays:
+                chunks.append(Observations.from_arrays(arrays))
+        except (OSError, ValueError, DubError) as error:
+            raise _not_a_preparation(folder, f"{name}: {error}") from error
+    frames = sum(len(chunk.frames) for chunk in chunks)
+    if frames != info.frame_count or (folder / _UNIT.format(len(chunks))).exists():
+        raise UsageError(
+            f"--faces {folder} is of a video with another number of frames than the {info.frame_count} of "
+            f"{info.path.name}; expected the preparation of that video",
+            hint="leave --faces out to track the face anew",
+        )
+    return _chosen(chunks, info, options)
+
+
+def _units(folder: Path) -> UnitFolder:
+    """The folder's units, under the identity that their first sidecar names."""
+    sidecar = folder / f"{_UNIT.format(0)}.json"
+    try:
+        identity = json.loads(sidecar.read_bytes())["identity"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _not_a_preparation(folder, f"no readable {sidecar.name} in it") from error
+    if not isinstance(identity, str):
+        raise _not_a_preparation(folder, f"{sidecar.name} names no identity")
+    return UnitFolder(folder, identity)
+
+
+def _chosen(chunks: list[Observations], info: VideoInfo, options: FaceOptions) -> Track:
+    selector = parse_face_selector(options.selector)
+    try:
+        joined = Observations.join(chunks)
+    except InternalError as error:  # pragma: no cover - chunks were checked one by one
+        raise UsageError(f"face observations do not fit together: {error.message}") from error
+    return resolve_track(joined, info.width, info.height, selector, max_gap=options.max_gap)
+
+
+def _not_a_preparation(folder: Path, problem: str) -> UsageError:
+    return UsageError(
+        f"--faces received {folder}, which is no preparation: {problem}; expected a folder such as "
+        "CACHE/prepared/KEY",
+        hint="leave --faces out to track the face anew",
+    )

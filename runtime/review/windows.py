@@ -1,0 +1,100 @@
+"""The parts of a frame that a review looks at, from the five points of the face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dubstream.engines.errors import NoFaceError
+from dubstream.kernels.blend import DEFAULT_SETTINGS, blend_window
+from dubstream.kernels.boxes import Box, intersect
+from dubstream.kernels.multiband import pyramid_reach
+from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
+
+MOUTH_SIZE = (64, 48)
+"""Width and height of the mouth in its own coordinates, in pixels."""
+
+# Of the eye distance, from the middle between the mouth's corners: cheek to cheek, nose to chin.
+_MOUTH_HALF_WIDTH = 0.72
+_MOUTH_ABOVE = 0.42
+_MOUTH_BELOW = 0.66
+_SMALLEST_MOUTH = 8  # pixels; below, no measure of it means anything
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one frame, ends exclusive, in pixels of the frame.
+
+    Attributes:
+        face: the box the synthesised face is resized to.
+        blend: the box outside which a dub leaves every pixel alone (`dubstream.kernels.blend`).
+        mouth: lips, and the chin that moves with them.
+        mouth_exact: float64 (4,), `mouth` before rounding and clipping: x1, y1, x2, y2.
+    """
+
+    face: Box
+    blend: Box
+    mouth: Box
+    mouth_exact: npt.NDArray[np.float64]
+
+
+def windows_of(
+    points: npt.NDArray[np.float64], width: int, height: int, pads: Pads | None = None
+) -> Windows | None:
+    """The windows of a face.
+
+    Args:
+        points: float (5, 2), eyes, nose, mouth corners, in pixels of the frame.
+        width, height: of the frame.
+        pads: widening of the face box, as the dub had it.
+
+    Returns:
+        None where face or mouth are (nearly) outside the frame.
+    """
+    try:
+        extent = face_extent(points)
+        face: Box = padded_box(extent, width, height, pads)
+    except NoFaceError:
+        return None
+    eye_distance = (extent[2] - extent[0]) / 2.25  # `face_extent` is that many wide
+    x, y = points[3:].mean(axis=0)
+    exact = np.array(
+        [
+            x - _MOUTH_HALF_WIDTH * eye_distance,
+            y - _MOUTH_ABOVE * eye_distance,
+            x + _MOUTH_HALF_WIDTH * eye_distance,
+            y + _MOUTH_BELOW * eye_distance,
+        ]
+    )
+    x1, y1, x2, y2 = (int(value) for value in np.rint(exact))
+    mouth = intersect((x1, y1, x2, y2), (0, 0, width, height))
+    if mouth is None or min(mouth[2] - mouth[0], mouth[3] - mouth[1]) < _SMALLEST_MOUTH:
+        return None
+    reach = pyramid_reach(DEFAULT_SETTINGS.levels(face))
+    return Windows(face, blend_window(face, width, height, reach), mouth, exact)
+
+
+def mouth_patch(luma: npt.NDArray[np.uint8], windows: Windows) -> npt.NDArray[np.float32]:
+    """The mouth in its own coordinates, so that a moving head does not count as a moving mouth.
+
+    Returns:
+        float32 `MOUTH_SIZE`, luma 0 to 255, resampled bilinearly at the exact window.
+    """
+    x1, y1, x2, y2 = windows.mouth_exact
+    width, height = MOUTH_SIZE
+    scale_x, scale_y = (x2 - x1) / width, (y2 - y1) / height
+    # Maps centres of the patch's pixels to the frame's.
+    to_frame = np.array(
+        [[scale_x, 0, x1 + 0.5 * scale_x - 0.5], [0, scale_y, y1 + 0.5 * scale_y - 0.5]], np.float64
+    )
+    patch = cv2.warpAffine(
+        luma,
+        to_frame,
+        MOUTH_SIZE,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(patch, dtype=np.float32)
