@@ -15,7 +15,7 @@ class DeployableReconNet(nn.Module):
 
     def __init__(self, plain: ReconNet) -> None:
         super().__init__()
-        rewrite = Rewriter({Backbone: _merged, Bottleneck: _merged, nn.Sequential: _merged_pair})
+        rewrite = Rewriter({Backbone: merged_block, Bottleneck: merged_block, nn.Sequential: merged_pair})
         self.backbone = rewrite(plain.backbone)
         self.heads = Heads(plain.final_layers)
 
@@ -36,7 +36,7 @@ class Heads(nn.Module):
         return F.linear(features.float(), self.weight, self.bias)
 
 
-def _merged(block: nn.Module, rewrite: Rewriter) -> nn.Module:
+def merged_block(block: nn.Module, rewrite: Rewriter) -> nn.Module:
     """Rule: every child `bnX` goes into the child `convX`."""
     children = {name: rewrite(child) for name, child in block.named_children()}
     for name, norm in block.named_children():
@@ -48,7 +48,7 @@ def _merged(block: nn.Module, rewrite: Rewriter) -> nn.Module:
     return twin(block, children)
 
 
-def _merged_pair(layers: nn.Sequential, rewrite: Rewriter) -> nn.Module:
+def merged_pair(layers: nn.Sequential, rewrite: Rewriter) -> nn.Module:
     """Rule: a convolution and a batch norm become one; other sequences stay."""
     if len(layers) == 2 and isinstance(layers[0], nn.Conv2d):
         return merged_batch_norm(layers[0], layers[1])

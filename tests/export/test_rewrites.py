@@ -53,8 +53,8 @@ def rewriter(collector: NormCollector | None = None) -> Rewriter:
             ConvStage: fixed_stage,
             EditingBlock: LiveEditingBlock,
             SoundConv: FixedSoundConv,
-            Bottleneck: recon_deploy._merged,
-            nn.Sequential: recon_deploy._merged_pair,
+            Bottleneck: recon_deploy.merged_block,
+            nn.Sequential: recon_deploy.merged_pair,
         }
     )
 

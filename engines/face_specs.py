@@ -1,0 +1,144 @@
+"""The auxiliary face networks, as specs: where a face is, what belongs to it, how it is finished.
+
+Only the batch is symbolic in an artifact, so a detector's picture has one size, chosen when it is exported.
+"""
+
+from __future__ import annotations
+
+from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
+from dubstream.engines.errors import UsageError
+
+DETECTOR_SIZE = (384, 640)
+"""Height and width of the default detectors: a frame of 16:9 reduced to 640 x 360 and padded below."""
+
+SMALLEST_SIDE = 32
+"""Pixels; S3FD's maps vanish in smaller pictures."""
+
+BGR_MEANS = (104.0, 117.0, 123.0)
+"""Subtracted from blue, green and red for both detectors."""
+
+RETINAFACE_STRIDES = (8, 16, 32)
+"""Pixels per cell of RetinaFace's maps; two priors a cell."""
+
+_LOW, _HIGH = -max(BGR_MEANS), 255.0 - min(BGR_MEANS)
+_PIXELS = Tolerance(1e-2, 0.999999, "pixels; priors of 512 multiply the maps' rounding; measured below 1e-3")
+_SCORES = Tolerance(1e-4, 0.999999, "float32 kernels that sum in another order; measured below 1e-5")
+
+S3FD_GMACS = (3.0755e-4, 6.422e-3)
+"""Per pixel, and per cell of the fourth map, whose padding makes it larger than the picture suggests."""
+
+RETINAFACE_GMACS = 1.0807e-4
+"""Per pixel; exact where both sides are multiples of 32."""
+
+
+def s3fd_spec(height: int, width: int) -> NetworkSpec:
+    """S3FD for pictures of one size.
+
+    Returns:
+        The spec, called ``s3fd`` at `DETECTOR_SIZE` and ``s3fd-<width>x<height>`` elsewhere.
+
+    Raises:
+        UsageError: a side below `SMALLEST_SIDE` pixels.
+    """
+    priors = sum(rows * columns for rows, columns in s3fd_maps(height, width))
+    rows, columns = s3fd_maps(height, width)[3]
+    return NetworkSpec(
+        name=_sized("s3fd", height, width),
+        title="face detector, six scales",
+        inputs=(_picture(height, width),),
+        outputs=(_boxes(priors), _face_scores(priors)),
+        max_batch=8,
+        tolerances={"boxes": _PIXELS, "scores": _SCORES},
+        gmacs=round(S3FD_GMACS[0] * height * width + S3FD_GMACS[1] * rows * columns, 1),
+        checkpoint="s3fd-619a316812.pth",
+        licence="BSD-3-Clause code (face-alignment); trained on WIDER FACE",
+    )
+
+
+def retinaface_spec(height: int, width: int) -> NetworkSpec:
+    """RetinaFace with a ResNet-50 for pictures of one size; name and errors as for `s3fd_spec`."""
+    priors = 2 * sum(rows * columns for rows, columns in retinaface_maps(height, width))
+    points = TensorSpec(
+        "points",
+        "float32",
+        (BATCH, priors, 5, 2),
+        None,
+        None,
+        "x y in pixels: left eye, right eye, nose, left and right mouth corner, as seen in the picture",
+    )
+    return NetworkSpec(
+        name=_sized("retinaface", height, width),
+        title="face detector with five points",
+        inputs=(_picture(height, width),),
+        outputs=(_boxes(priors), _face_scores(priors), points),
+        max_batch=8,
+        tolerances={"boxes": _PIXELS, "scores": _SCORES, "points": _PIXELS},
+        gmacs=round(RETINAFACE_GMACS * height * width, 1),
+        checkpoint="RetinaFace-R50.pth",
+        licence="distributed with GPEN: non-commercial use only",
+    )
+
+
+def s3fd_maps(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of S3FD's six maps, finest first, for a picture; errors as for `s3fd_spec`."""
+    _check_size("s3fd", height, width)
+    down, across = _s3fd_sides(height), _s3fd_sides(width)
+    return tuple(zip(down, across, strict=True))
+
+
+def retinaface_maps(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of RetinaFace's three maps, finest first; errors as for `s3fd_spec`."""
+    _check_size("retinaface", height, width)
+    return tuple((-(-height // stride), -(-width // stride)) for stride in RETINAFACE_STRIDES)
+
+
+def _s3fd_sides(side: int) -> tuple[int, ...]:
+    padded = side // 32 + 4  # fc6 pads its 3x3 window by 3
+    halved = (padded + 1) // 2
+    return side // 4, side // 8, side // 16, padded, halved, (halved + 1) // 2
+
+
+def _check_size(name: str, height: int, width: int) -> None:
+    if min(height, width) < SMALLEST_SIDE:
+        raise UsageError(
+            f"{name} for pictures of {width}x{height}, expected sides from {SMALLEST_SIDE} pixels"
+        )
+
+
+def _sized(name: str, height: int, width: int) -> str:
+    return name if (height, width) == DETECTOR_SIZE else f"{name}-{width}x{height}"
+
+
+def _picture(height: int, width: int) -> TensorSpec:
+    meaning = f"BGR planes, 0..255 minus {BGR_MEANS}"
+    return TensorSpec("image", "float32", (BATCH, 3, height, width), _LOW, _HIGH, meaning)
+
+
+def _boxes(priors: int) -> TensorSpec:
+    meaning = "x1 y1 x2 y2 in pixels of the picture, not clipped; one a prior, before suppression"
+    return TensorSpec("boxes", "float32", (BATCH, priors, 4), None, None, meaning)
+
+
+def _face_scores(priors: int) -> TensorSpec:
+    return TensorSpec("scores", "float32", (BATCH, priors), 0.0, 1.0, "probability of a face, one a prior")
+
+
+S3FD = s3fd_spec(*DETECTOR_SIZE)
+
+RETINAFACE = retinaface_spec(*DETECTOR_SIZE)
+
+FAN4 = NetworkSpec(
+    name="fan4",
+    title="68 face landmarks",
+    inputs=(TensorSpec("image", "float32", (BATCH, 3, 256, 256), 0.0, 1.0, "RGB planes, face crop"),),
+    outputs=(
+        TensorSpec(
+            "heatmaps", "float32", (BATCH, 68, 64, 64), None, None, "a peak at each landmark, 4 pixels a cell"
+        ),
+    ),
+    max_batch=16,
+    tolerances={"heatmaps": _SCORES},
+    gmacs=24.8,
+    checkpoint="2DFAN4-cd938726ad.zip",
+    licence="BSD-3-Clause code (face-alignment); trained on 300-W data (non-commercial)",
+)
