@@ -11,6 +11,8 @@ numpy's Philox generator whose key is the first 8 bytes (little endian) of SHA-2
 matches gives the value:
 
     integer buffer (num_batches_tracked)    0
+    one of `SeedRule.fixed_buffers`         the constant it is defined as
+    one of `SeedRule.zero_buffers`          0
     running_var                             1 + |w| / 10
     running_mean                            w / 10
     weight_v                                w / norm(w)
@@ -55,16 +57,30 @@ class SeedRule:
         gain: factor on the tensors of two or more dimensions; chosen so that activations neither
             explode nor vanish.
         gain_overrides: (regular expression, gain) pairs, searched in the full name; first match wins.
+        fixed_buffers: (regular expression, values) pairs, searched likewise: buffers that no training
+            changes. Values are rows of numbers.
+        zero_buffers: regular expressions, searched likewise: buffers that are zero.
     """
 
     channel_scales: bool = True
     gain: float = 1.0
     gain_overrides: tuple[tuple[str, float], ...] = ()
+    fixed_buffers: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...] = ()
+    zero_buffers: tuple[str, ...] = ()
 
     def gain_of(self, name: str) -> float:
         """The gain of the tensor called `name`."""
         matches = (gain for pattern, gain in self.gain_overrides if re.search(pattern, name))
         return next(matches, self.gain)
+
+    def constant_of(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
+        """The value of a buffer that is not drawn; None for a tensor that is."""
+        for pattern, values in self.fixed_buffers:
+            if re.search(pattern, name):
+                return torch.tensor(values).reshape(shape)
+        if any(re.search(pattern, name) for pattern in self.zero_buffers):
+            return torch.zeros(shape)
+        return None
 
 
 MAIN = SeedRule()
@@ -130,6 +146,9 @@ def _value(name: str, shape: tuple[int, ...], rule: SeedRule, salt: str) -> Tens
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
+    constant = rule.constant_of(name, shape)
+    if constant is not None:
+        return constant
     drawn = _generator(f"{salt}:{name}").standard_normal(shape).astype(np.float32)
     return torch.from_numpy(_shaped(drawn, name, leaf, rule))
 
