@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import ArtifactError, UsageError
+from dubstream.engines.recipe_versions import RECIPE_VERSIONS
 from dubstream.engines.sidecar import MAX_BYTES, FileEntry, Sidecar, SidecarError, parse_sidecar
 from dubstream.engines.storage import (
     NotPlainFileError,
@@ -29,6 +30,7 @@ from dubstream.engines.storage import (
     sync_file,
     write_synced,
 )
+from dubstream.engines.weights import SEEDED, WeightsChoice
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,57 @@ def artifact_paths(folder: Path, name: str, precision: str = "fp32") -> tuple[Pa
     return folder / f"{name}.{precision}.onnx", folder / f"{name}.{precision}.json"
 
 
-def remake_hint(folder: Path, name: str, precision: str = "fp32") -> str:
-    """The command that makes the artifact anew."""
-    where = shlex.quote(str(folder)) + ("" if precision == "fp32" else f" --precision {precision}")
-    return (
-        f"remake it: dubstream export {name} --artifacts {where} with --checkpoints DIR or --weights seeded"
-    )
+def remake_hint(
+    folder: Path, names: Sequence[str], precision: str = "fp32", choice: WeightsChoice | None = None
+) -> str:
+    """The command that makes artifacts anew.
+
+    Args:
+        folder: where they belong.
+        names: of the networks; none means all.
+        precision: theirs.
+        choice: the weights the user named; None for those the folder's other artifacts were made from.
+    """
+    words = ["dubstream", "export", *names, "--artifacts", str(folder)]
+    words += [] if precision == "fp32" else ["--precision", precision]
+    if choice is not None:
+        return f"remake it: {shlex.join([*words, *choice.arguments])}"
+    return f"remake it: {shlex.join(words)} {_likely_weights(folder)}"
 
 
-def open_artifact(folder: Path, spec: NetworkSpec, precision: str = "fp32") -> Artifact:
+def _likely_weights(folder: Path) -> str:
+    """Options for the weights that the sidecars in `folder` name, both where they do not agree."""
+    options = {SEEDED: f"--weights {SEEDED}", "checkpoint": "--checkpoints DIR"}
+    kinds = {_kind_of_source(path) for path in folder.glob("*.json")}
+    likely = [option for kind, option in options.items() if kind in kinds]
+    return likely[0] if len(likely) == 1 else f"with {' or '.join(options.values())}"
+
+
+def _kind_of_source(path: Path) -> str | None:
+    try:
+        with open_plain(path) as stream:
+            return parse_sidecar(stream.read(MAX_BYTES + 1)).source.partition(":")[0]
+    except (OSError, NotPlainFileError, SidecarError):  # it is only a hint
+        return None
+
+
+def open_artifact(
+    folder: Path, spec: NetworkSpec, precision: str = "fp32", *, remake: str | None = None
+) -> Artifact:
     """Verify the artifact of `spec` in `folder` and return it; nothing parses the ONNX file here.
+
+    Args:
+        folder, spec, precision: which artifact.
+        remake: the hint of errors, where the caller knows more than `remake_hint` does by itself.
 
     Raises:
         ArtifactError: a file is missing, a link, malformed, of another version, made for another
-            spec, or its size or digest differs. The message says which file, expected and found.
+            spec or by another version of its recipe, or its size or digest differs. The message says which
+            file, expected and found.
         StorageError: the files cannot be read.
     """
     onnx_path, sidecar_path = artifact_paths(folder, spec.name, precision)
-    refuse = _Refusal(remake_hint(folder, spec.name, precision))
+    refuse = _Refusal(lambda: remake or remake_hint(folder, [spec.name], precision))
     with refuse.opening(sidecar_path) as stream, storage_errors(sidecar_path, "reading"):
         raw = stream.read(MAX_BYTES + 1)
     try:
@@ -145,11 +180,11 @@ def publish_artifact(
 class _Refusal:
     """Raises `ArtifactError`s that name the file and the command that remakes it."""
 
-    def __init__(self, hint: str) -> None:
+    def __init__(self, hint: Callable[[], str]) -> None:
         self._hint = hint
 
     def __call__(self, path: Path, problem: str) -> NoReturn:
-        raise ArtifactError(f"{path}: {problem}", hint=self._hint)
+        raise ArtifactError(f"{path}: {problem}", hint=self._hint())
 
     def opening(self, path: Path) -> BinaryIO:
         try:
@@ -169,6 +204,10 @@ def _check_identity(
     found = (sidecar.network, sidecar.precision)
     if found != (spec.name, precision):
         refuse(path, f"expected {spec.name} in {precision}, found {found[0]} in {found[1]}")
+    version = RECIPE_VERSIONS.get(sidecar.recipe, sidecar.recipe_version)  # tests and plug-ins have their own
+    if sidecar.recipe_version != version:
+        made = f"version {sidecar.recipe_version} of recipe {sidecar.recipe}"
+        refuse(path, f"made by {made}, expected version {version}")
     expected = spec.as_json()
     if sidecar.spec != expected:
         where, want, got = _first_difference(expected, sidecar.spec, "spec")

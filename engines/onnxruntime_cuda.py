@@ -81,8 +81,7 @@ class OnnxRuntimeCudaEngine(Engine):
             raise UsageError(
                 f"{spec.name}: received a memory limit of {memory_limit} bytes, expected 1 or more"
             )
-        self._ort = import_onnxruntime("gpu")
-        _check_available(self._ort)
+        self._ort = import_with_cuda()
         self._index = index
         self._side = SideStream()
         try:
@@ -143,7 +142,9 @@ class _CudaBinding(Binding):
         self._io = self._session = None
 
 
-def _check_available(ort: Any) -> None:
+def import_with_cuda() -> Any:
+    """The module of ONNX Runtime, which has the CUDA provider; `DeviceError` where it has not."""
+    ort = import_onnxruntime("gpu")
     if PROVIDER not in ort.get_available_providers():
         raise DeviceError(
             f"this ONNX Runtime {ort.__version__} has no CUDA provider, only "
@@ -152,6 +153,7 @@ def _check_available(ort: Any) -> None:
         )
     # CUDA's libraries from pip packages are not on the loader's path.
     ort.preload_dlls()
+    return ort
 
 
 def _options(

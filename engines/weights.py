@@ -37,6 +37,13 @@ class WeightsChoice:
             raise UsageError(f"expected one of --checkpoints DIR and --weights {SEEDED}, received {found}")
         return cls(checkpoints)
 
+    @property
+    def arguments(self) -> tuple[str, str]:
+        """The choice as options of the command line."""
+        if self.checkpoints is None:
+            return ("--weights", SEEDED)
+        return ("--checkpoints", str(self.checkpoints))
+
     def path_of(self, spec: NetworkSpec) -> Path | None:
         """The network's checkpoint file; None for seeded weights."""
         return None if self.checkpoints is None else self.checkpoints / spec.checkpoint

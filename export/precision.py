@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dubstream.engines.errors import FidelityError, InternalError, UsageError
 from dubstream.engines.half_specs import HALVES
+from dubstream.engines.recipe_versions import FP32_RECIPE, RECIPE_VERSIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,8 +50,8 @@ class PrecisionRecipe:
     """How a network gets its precision.
 
     Attributes:
-        name, version: identity, recorded in the sidecar; the version is raised when the artifacts of an
-            older one are to be remade, be it for another island or another deployable form.
+        name, version: identity, recorded in the sidecar; the version is the one in
+            `dubstream.engines.recipe_versions`.
         precision: the word in the artifact's file name.
         dtype: torch's name of the element type outside islands.
         limit: magnitudes from here on are refused in the range audit and in weights.
@@ -112,7 +113,7 @@ OPSET = 20
 OPSET_BF16 = 22
 """The first whose convolutions take bfloat16; from 23 on, TensorRT refuses what attention becomes."""
 
-AS_TRAINED = PrecisionRecipe("as-trained", 1, FP32, "float32", math.inf, OPSET)
+AS_TRAINED = PrecisionRecipe(FP32_RECIPE, RECIPE_VERSIONS[FP32_RECIPE], FP32, "float32", math.inf, OPSET)
 
 _NORM = Island("FixedPictureNorm", "sums of squares over up to four million values leave float16's range")
 _ISLANDS = {
@@ -137,12 +138,10 @@ _OPSETS = {"fp16": OPSET, "bf16": OPSET_BF16}
 _LIMITS = {"fp16": 3e4, "bf16": 1e37}
 """Half of what float16 can hold: other inputs may go further. bfloat16 reaches as far as float32."""
 
-_VERSION = 1
-
 HALF_RECIPES = {
     (network, precision): PrecisionRecipe(
         f"{network}-{precision}",
-        _VERSION,
+        RECIPE_VERSIONS[f"{network}-{precision}"],
         precision,
         _DTYPES[precision],
         _LIMITS[precision],

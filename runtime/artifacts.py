@@ -6,12 +6,12 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from dubstream.engines.artifact import Artifact, open_artifact
+from dubstream.engines.artifact import Artifact, open_artifact, remake_hint
 from dubstream.engines.cache import artifact_folder
 from dubstream.engines.errors import ArtifactError, DubError, InternalError, UsageError
 from dubstream.engines.specs import SPECS, spec_of
@@ -42,7 +42,7 @@ def find_artifacts(
 
     Raises:
         UsageError: none or several of the three.
-        ArtifactError: a given artifact is missing, damaged or of another version.
+        ArtifactError: a given artifact is missing, damaged, or of another version, also of its recipe.
         DubError: the export failed; same exit code, same message.
     """
     given = [value for value in (artifacts, checkpoints, weights) if value is not None]
@@ -56,15 +56,32 @@ def find_artifacts(
     choice = WeightsChoice.from_options(checkpoints, weights)
     folder = artifact_folder(choice.identity(list(SPECS.values())))
     try:
-        return open_all(folder, precision)
+        return open_all(folder, precision, choice=choice)
     except ArtifactError:
         _export(choice, folder, precision, threads, progress)
-    return open_all(folder, precision)
+    return open_all(folder, precision, choice=choice)
 
 
-def open_all(folder: Path, precision: str = "fp32") -> Artifacts:
-    """Verify the artifacts of all networks in `folder`; errors as in `open_artifact` and `spec_of`."""
-    return {name: open_artifact(folder, spec_of(name, precision), precision) for name in SPECS}
+def open_all(
+    folder: Path,
+    precision: str = "fp32",
+    *,
+    names: Sequence[str] = (),
+    choice: WeightsChoice | None = None,
+) -> Artifacts:
+    """Verify the artifacts in `folder`; errors as in `open_artifact` and `spec_of`.
+
+    Args:
+        folder: where they lie.
+        precision: theirs.
+        names: of the networks; none means all.
+        choice: the weights the user named, for the command in errors.
+    """
+    remake = remake_hint(folder, names, precision, choice)
+    return {
+        name: open_artifact(folder, spec_of(name, precision), precision, remake=remake)
+        for name in names or SPECS
+    }
 
 
 class _ExportError(DubError):
@@ -80,10 +97,7 @@ def _export(
             hint='pip install "dubstream[export]", or give --artifacts DIR made on another machine',
         )
     command = [sys.executable, "-m", "dubstream.export", "--artifacts", str(folder), "--json-progress"]
-    command += (
-        ["--weights", "seeded"] if choice.checkpoints is None else ["--checkpoints", str(choice.checkpoints)]
-    )
-    command += ["--precision", precision]
+    command += [*choice.arguments, "--precision", precision]
     if threads is not None:
         command += ["--threads", str(threads)]
     with _running(command) as process:

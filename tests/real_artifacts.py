@@ -86,6 +86,7 @@ def _folder() -> Path:
 def _code_digest() -> str:
     digest = hashlib.sha256()
     exporting = {path for path in (ROOT / "export").rglob("*.py") if "verify" not in path.parts}
-    for path in sorted([*exporting, *(ROOT / "engines").glob("*specs.py")]):
+    contract = [*(ROOT / "engines").glob("*specs.py"), ROOT / "engines" / "recipe_versions.py"]
+    for path in sorted([*exporting, *contract]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -123,7 +123,7 @@ def parse(trt: Any, network: Any, model: bytes | Path, name: str) -> Any:
         said = "; ".join(_parser_error(parser.get_error(i)) for i in range(parser.num_errors))
         raise ArtifactError(
             f"TensorRT {trt.__version__} cannot parse {name}: {said or tail}",
-            hint="export it again with this version of dubstream, or run it with --backend onnxruntime",
+            hint="export it again with this version of dubstream and --force, or use --backend onnxruntime",
         )
     return parser
 
@@ -149,7 +149,7 @@ def check_interface(network: Any, spec: NetworkSpec) -> None:
     if wrong:
         raise ArtifactError(
             f"the parsed graph of {spec.name} does not fit its spec: {'; '.join(wrong)}",
-            hint=f"export it again: dubstream export {spec.name}",
+            hint="export it again with this version of dubstream and --force",
         )
 
 

@@ -75,17 +75,19 @@ def load_tensorrt_engine(
     *,
     device: int = 0,
     progress: Progress | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> TensorrtEngine:
     """The running engine of `artifact`; a plan that TensorRT rejects is discarded and built once more.
 
-    The calling thread must have made `device` current; raises as `obtain_plan` and `TensorrtEngine` do.
+    Arguments as of `obtain_plan`. The calling thread must have made `device` current; raises as `obtain_plan`
+    and `TensorrtEngine` do.
     """
-    plan = obtain_plan(artifact, options, store, device=device, progress=progress)
+    plan = obtain_plan(artifact, options, store, device=device, progress=progress, on_wait=on_wait)
     try:
         return TensorrtEngine(plan, artifact.spec, workspace=workspace)
     except PlanRejectedError as error:
         store.discard(plan.key, error.message)
-    plan = obtain_plan(artifact, options, store, device=device, progress=progress)
+    plan = obtain_plan(artifact, options, store, device=device, progress=progress, on_wait=on_wait)
     return TensorrtEngine(plan, artifact.spec, workspace=workspace)
 
 

@@ -152,8 +152,8 @@ def dub(
         expression=expression,
         trace=trace is not None,
     )  # fmt: skip
-    # A missing driver shows before the minutes an export may take.
-    with open_platform(options.backend, options.stream):
+    # A missing driver or library shows before the minutes an export may take.
+    with open_platform(options.backend, options.stream, plans=engines, secret=hmac_key):
         pass
     with progress(quiet=as_json) as report:
         networks = find_artifacts(

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from dubstream.engines.artifact import open_artifact
 from dubstream.engines.cache import artifact_folder, cache_root
 from dubstream.engines.errors import UsageError
-from dubstream.engines.specs import SPECS, spec_of
+from dubstream.engines.specs import SPECS
 from dubstream.engines.storage import open_plain, storage_errors
 from dubstream.engines.store import PLAN, PlanStore, StoredPlan
 from dubstream.engines.store_upkeep import Entry, entries, prune
 from dubstream.engines.tensorrt.options import BuildOptions
 from dubstream.engines.weights import WeightsChoice
+from dubstream.runtime.artifacts import Artifacts, open_all
 from dubstream.runtime.cli.show import log, progress, table
 
 _default = BuildOptions()
@@ -52,7 +52,7 @@ def build(
     weights: Annotated[
         str | None, typer.Option(help="'seeded': the cached artifacts of seeded weights.", metavar="seeded")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Precision of the artifacts: fp16 or fp32.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="Precision of the artifacts: fp16, bf16 or fp32.")] = "fp16",
     engines: _Engines = None,
     hmac_key: _Key = None,
     optimum_batch: Annotated[
@@ -85,18 +85,25 @@ def build(
         tf32=tf32,
         hardware_compatibility=hardware_compatibility,
     )
-    folder = artifacts or artifact_folder(
-        WeightsChoice.from_options(checkpoints, weights).identity(list(SPECS.values()))
-    )
-    opened = [open_artifact(folder, spec_of(name, precision), precision) for name in networks or SPECS]
+    opened = _artifacts(networks or [], artifacts, checkpoints, weights, precision)
     store = open_store(engines, hmac_key)
     plans = []
-    for artifact in opened:
+    for artifact in opened.values():
         with progress(quiet) as report:
             plans.append(
                 obtain_plan(artifact, options, store, device=device, progress=report, on_wait=_announce_wait)
             )
     table("plans", ("network", "digest", "MB", "built in", "why"), [_plan_row(plan) for plan in plans])
+
+
+def _artifacts(
+    networks: list[str], folder: Path | None, checkpoints: Path | None, weights: str | None, precision: str
+) -> Artifacts:
+    if folder is not None:
+        return open_all(folder, precision, names=networks)
+    choice = WeightsChoice.from_options(checkpoints, weights)
+    cached = artifact_folder(choice.identity(list(SPECS.values())))
+    return open_all(cached, precision, names=networks, choice=choice)
 
 
 def _announce_wait() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from dubstream.engines.artifact import Artifact
+from dubstream.engines.artifact import Artifact, remake_hint
 from dubstream.engines.errors import UsageError
 
 HOST = "onnxruntime"
@@ -73,5 +73,5 @@ class Backend:
         if other:
             raise UsageError(
                 f"received {', '.join(other)}, expected {self.precision} for --backend {self.name}",
-                hint=f"dubstream export --precision {self.precision}",
+                hint=remake_hint(next(iter(artifacts.values())).path.parent, (), self.precision),
             )

@@ -6,15 +6,18 @@ stand-ins for the engines. TensorRT and ONNX Runtime behind it have tests of the
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.cache import cache_root
 from dubstream.engines.engine import Engine
+from dubstream.engines.store import PlanStore
+from dubstream.kernels import nvrtc
 from dubstream.kernels.modules import KernelModules
 from dubstream.runtime.job.backend import TENSORRT, Backend
 from dubstream.runtime.job.cuda_stages import (
@@ -31,6 +34,8 @@ from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.cuda_graph import graphed
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.stages import Stage
+
+_log = logging.getLogger(__name__)
 
 
 class CudaPlatform(Platform):
@@ -69,7 +74,8 @@ class CudaPlatform(Platform):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise `DeviceError` when the library is not there."""
+        """Raise `DeviceError` when a library is missing that the job would ask for only after minutes."""
+        nvrtc.version()
 
 
 class TensorrtPlatform(CudaPlatform):
@@ -93,35 +99,45 @@ class TensorrtPlatform(CudaPlatform):
         self._plans, self._secret, self._progress = plans, secret, progress
 
     def check(self) -> None:
-        """Raise `DeviceError` when TensorRT is missing or of a wrong version."""
-        from dubstream.engines.tensorrt import compat
+        """Raise `DeviceError` when TensorRT is missing or of a wrong version, or the device without facts.
 
-        compat.load()
+        A store that nobody may trust is a StorageError already here, too.
+        """
+        from dubstream.engines.tensorrt import compat
+        from dubstream.engines.tensorrt.environment import current_environment
+
+        current_environment(compat.load(), self._cuda.index)
+        super().check()
+        _ = self._store
+
+    @cached_property
+    def _store(self) -> PlanStore:
+        return PlanStore(self._plans or cache_root() / "engines", secret=self._secret)
 
     def _engines(self, artifacts: tuple[Artifact, ...]) -> Iterator[Engine]:
-        from dubstream.engines.store import PlanStore
         from dubstream.engines.tensorrt.executor import Workspace
         from dubstream.engines.tensorrt.options import BuildOptions
         from dubstream.engines.tensorrt.provision import load_tensorrt_engine
 
-        store = PlanStore(self._plans or cache_root() / "engines", secret=self._secret)
         # One block of scratch memory for the engines of one stream; those of another get their own.
         workspace = Workspace(lambda nbytes: self._cuda.empty((nbytes,), "uint8"))
         for artifact in artifacts:
             # The options of `dubstream build`, so that its plans are found.
             yield load_tensorrt_engine(
-                artifact, BuildOptions(), store, workspace, device=self._cuda.index, progress=self._progress
-            )
+                artifact, BuildOptions(), self._store, workspace,
+                device=self._cuda.index, progress=self._progress, on_wait=partial(_tell_wait, artifact),
+            )  # fmt: skip
 
 
 class OnnxRuntimeCudaPlatform(CudaPlatform):
     """ONNX Runtime's CUDA provider."""
 
     def check(self) -> None:
-        """Raise `DeviceError` when ONNX Runtime is missing; its provider is asked for with every engine."""
-        from dubstream.engines.onnxruntime_session import import_onnxruntime
+        """Raise `DeviceError` when ONNX Runtime is missing or has no CUDA provider."""
+        from dubstream.engines.onnxruntime_cuda import import_with_cuda
 
-        import_onnxruntime("gpu")
+        import_with_cuda()
+        super().check()
 
     def _engines(self, artifacts: tuple[Artifact, ...]) -> Iterator[Engine]:
         from dubstream.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
@@ -133,6 +149,10 @@ class OnnxRuntimeCudaPlatform(CudaPlatform):
                 index=self._cuda.index,
                 max_batch=min(self._stream.batch, artifact.spec.max_batch),
             )
+
+
+def _tell_wait(artifact: Artifact) -> None:
+    _log.warning("another process is building the plan of %s, waiting for it", artifact.spec.name)
 
 
 @contextmanager

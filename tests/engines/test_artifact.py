@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dubstream.engines import artifact as artifact_module
-from dubstream.engines.artifact import digest_files, open_artifact, publish_artifact
+from dubstream.engines.artifact import digest_files, open_artifact, publish_artifact, remake_hint
 from dubstream.engines.cache import artifact_folder, cache_root, folder_lock
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.errors import ArtifactError, CheckpointError, RetryError, StorageError, UsageError
@@ -114,6 +114,50 @@ def test_swapped_files_are_refused(tmp_path: Path) -> None:
         open_artifact(second, SPEC)
     with pytest.raises(ArtifactError, match="found none"):
         open_artifact(first, SPEC)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_another_version_of_the_recipe_is_refused_with_the_command_that_remakes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    publish(tmp_path)
+    monkeypatch.setitem(artifact_module.RECIPE_VERSIONS, "as-trained", version)
+    problem = rf"version 1 of recipe as-trained, expected version {version}"
+    with pytest.raises(ArtifactError, match=problem) as caught:
+        open_artifact(tmp_path, SPEC)
+    command = f"dubstream export toy --artifacts {tmp_path} --weights seeded"
+    assert caught.value.hint == f"remake it: {command}"
+
+
+def test_a_recipe_of_somebody_elses_may_have_any_version(tmp_path: Path) -> None:
+    publish(tmp_path, recipe="theirs", recipe_version=7)
+    assert open_artifact(tmp_path, SPEC).sidecar.recipe_version == 7
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ([], "with --weights seeded or --checkpoints DIR"),
+        (["seeded:retalk"], "--weights seeded"),
+        (["checkpoint:toy.pth:" + "0" * 64], "--checkpoints DIR"),
+        (["seeded:retalk", "checkpoint:toy.pth:" + "0" * 64], "with --weights seeded or --checkpoints DIR"),
+    ],
+)
+def test_the_command_names_the_weights_that_the_folder_knows(
+    tmp_path: Path, sources: list[str], words: str
+) -> None:
+    for number, source in enumerate(sources):
+        publish(tmp_path, source=source)
+        (tmp_path / "toy.fp32.json").rename(tmp_path / f"{number}.json")
+    (tmp_path / "odd.json").write_text("{}")
+    expected = f"remake it: dubstream export --artifacts {tmp_path} --precision fp16 {words}"
+    assert remake_hint(tmp_path, [], "fp16") == expected
+
+
+def test_the_command_names_the_weights_that_the_user_chose(tmp_path: Path) -> None:
+    choice = WeightsChoice(Path("my checkpoints"))
+    command = f"dubstream export toy --artifacts {tmp_path} --checkpoints 'my checkpoints'"
+    assert remake_hint(tmp_path, ["toy"], choice=choice) == f"remake it: {command}"
 
 
 def test_other_spec_is_refused_with_the_difference(folder: Path) -> None:

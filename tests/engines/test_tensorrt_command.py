@@ -12,7 +12,8 @@ from toy_networks import publish_toys
 from trt_checker import toys
 from typer.testing import CliRunner, Result
 
-from dubstream.engines.errors import DeviceError, UsageError
+from dubstream.engines.errors import ArtifactError, DeviceError, UsageError
+from dubstream.engines.specs import SPECS
 from dubstream.engines.store import PlanStore
 from dubstream.runtime.cli import engines_command
 
@@ -70,6 +71,22 @@ def test_inspect_shows_a_stored_plan_by_its_digest(store: PlanStore) -> None:
     assert "kernels" in call("inspect", KEY.digest()[:8], "--engines", store.root).stdout
     result = call("inspect", "nothing", "--engines", store.root)
     assert isinstance(result.exception, UsageError)
+
+
+@pytest.mark.parametrize("weights", [["--weights", "seeded"], ["--checkpoints", "files"]])
+def test_a_missing_precision_is_named_with_the_command_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DUBSTREAM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "files").mkdir()
+    for spec in SPECS.values():
+        (tmp_path / "files" / spec.checkpoint).write_bytes(b"weights")
+    error = call("build", "lnet", "--precision", "bf16", *weights).exception
+    assert isinstance(error, ArtifactError)
+    (folder,) = (tmp_path / "cache" / "artifacts").iterdir()
+    command = f"dubstream export lnet --artifacts {folder} --precision bf16 {' '.join(weights)}"
+    assert error.hint == f"remake it: {command}"
 
 
 def test_build_without_tensorrt_is_a_device_error_with_the_next_command(

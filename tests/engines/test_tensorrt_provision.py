@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -14,9 +16,11 @@ from trt_checker import toys
 from trt_checker.fake import Behaviour, Memory, module
 
 from dubstream.engines.artifact import Artifact
+from dubstream.engines.cache import folder_lock
 from dubstream.engines.engine_key import Environment
 from dubstream.engines.errors import ArtifactError, DeviceError
 from dubstream.engines.sidecar import FileEntry, Sidecar
+from dubstream.engines.storage import make_private_folder
 from dubstream.engines.store import PlanStore
 from dubstream.engines.tensorrt import environment as environment_module
 from dubstream.engines.tensorrt import provision, watch
@@ -120,6 +124,21 @@ def test_a_plan_tensorrt_rejects_is_deleted_and_built_once_more(
     behaviour.reject |= {b"second plan", b"third plan"}
     with pytest.raises(PlanRejectedError):
         load(artifact, store)
+
+
+def test_waiting_for_another_process_is_told(artifact: Artifact, store: PlanStore, machine: Machine) -> None:
+    folder = make_private_folder(store.root / plan_key(artifact, BuildOptions(), ENVIRONMENT).digest())
+    told = Event()
+    workspace = Workspace(lambda nbytes: Memory((nbytes,), "uint8", 0x1000))
+    with ThreadPoolExecutor(1) as pool:
+        with folder_lock(folder):
+            loading = pool.submit(
+                load_tensorrt_engine, artifact, BuildOptions(), store, workspace, on_wait=told.set
+            )
+            assert told.wait(30)
+            assert machine.built == []
+        loading.result(30)
+    assert len(machine.built) == 1
 
 
 def test_a_model_changed_after_its_verification_is_not_built(

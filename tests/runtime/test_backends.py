@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +33,7 @@ from dubstream.runtime.streaming.host import HostDevice
 from dubstream.runtime.streaming.slots import BufferSpec, SlotRing
 
 FRAMES = 16
+TEST_GPU: Any = SimpleNamespace(name="cuda:0 Test GPU", index=0)
 STREAM = StreamOptions(batch=3, slots=2, threads=1, segment_s=0.32)
 LOSSLESS = replace(QUICK, crf=0, pix_fmt="yuv444p")
 HALF = Backend("onnxruntime", wanted="fp16")
@@ -123,13 +128,41 @@ def test_without_a_driver_a_gpu_backend_ends_with_69_before_any_work(
     assert not (tmp_path / "cache" / "artifacts").exists()
 
 
+def test_an_onnxruntime_without_cuda_is_a_device_error_before_any_engine() -> None:
+    import onnxruntime
+
+    from dubstream.runtime.job.cuda_platform import OnnxRuntimeCudaPlatform
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is installed")
+    with pytest.raises(DeviceError, match="no CUDA provider, only"):
+        OnnxRuntimeCudaPlatform(Backend("onnxruntime-cuda"), TEST_GPU, STREAM).check()
+
+
+def test_waiting_for_a_plan_that_another_process_builds_is_in_the_log(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from dubstream.engines.tensorrt import provision
+    from dubstream.runtime.job.cuda_platform import TensorrtPlatform
+
+    def load(*_: Any, on_wait: Callable[[], None], **__: Any) -> AbstractContextManager[None]:
+        on_wait()
+        return nullcontext()
+
+    monkeypatch.setattr(provision, "load_tensorrt_engine", load)
+    platform = TensorrtPlatform(Backend("tensorrt"), TEST_GPU, STREAM, tmp_path, None, lambda *_: None)
+    with platform.opened(toys(folder, "fp16")["lnet"]):
+        pass
+    assert caplog.messages == ["another process is building the plan of lnet, waiting for it"]
+    assert caplog.records[0].levelname == "WARNING", "shown without --verbose"
+
+
 def test_a_missing_tensorrt_is_a_device_error() -> None:
     if importlib.util.find_spec("tensorrt"):
         pytest.skip("TensorRT is installed")
     from dubstream.runtime.job.cuda_platform import TensorrtPlatform
 
-    device = type("Device", (), {"name": "cuda:0 Test GPU"})()
-    platform = TensorrtPlatform(Backend("tensorrt"), device, STREAM, None, None, lambda *_: None)
+    platform = TensorrtPlatform(Backend("tensorrt"), TEST_GPU, STREAM, None, None, lambda *_: None)
     with pytest.raises(DeviceError, match="TensorRT cannot be imported") as caught:
         platform.check()
     assert "--backend onnxruntime" in str(caught.value.hint)
@@ -138,7 +171,8 @@ def test_a_missing_tensorrt_is_a_device_error() -> None:
 
 def test_artifacts_of_another_precision_are_refused(folder: Path, tmp_path: Path) -> None:
     options = replace(OPTIONS, backend=HALF)
-    with pytest.raises(UsageError, match=r"lnet in fp32.*expected fp16"):
+    command = rf"dubstream export --artifacts {folder} --precision fp16 --weights seeded"
+    with pytest.raises(UsageError, match=rf"lnet in fp32.*expected fp16.*{command}"):
         DubRequest(tmp_path, tmp_path, tmp_path, toys(folder, "fp32"), tmp_path, options)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from toy_networks import publish_toys
 
-from dubstream.engines.cache import CACHE_VARIABLE
+from dubstream.engines.cache import CACHE_VARIABLE, artifact_folder
 from dubstream.engines.errors import ArtifactError, DubError, UsageError
+from dubstream.engines.recipe_versions import RECIPE_VERSIONS
 from dubstream.runtime.artifacts import find_artifacts
 
 PYTHON = sys.executable
@@ -73,6 +74,20 @@ def test_missing_artifacts_are_exported_once_with_progress(
     assert found["lnet"].path.is_relative_to(cache)
     _exporter(tmp_path, monkeypatch, "sys.exit('must not run again')")
     assert find_artifacts(None, None, "seeded")["lnet"].digest == found["lnet"].digest
+
+
+def test_artifacts_of_an_older_recipe_are_refused_or_made_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys = _toys(tmp_path)
+    publish_toys(artifact_folder("seeded-retalk"))
+    monkeypatch.setitem(RECIPE_VERSIONS, "toy", 2)
+    with pytest.raises(ArtifactError, match="version 1 of recipe toy, expected version 2") as caught:
+        find_artifacts(toys, None, None)
+    assert f"dubstream export --artifacts {toys} --weights seeded" in str(caught.value.hint)
+    _exporter(tmp_path, monkeypatch, 'print(\'{"event": "error", "message": "remaking"}\')\nsys.exit(70)')
+    with pytest.raises(DubError, match="remaking"):
+        find_artifacts(None, None, "seeded")
 
 
 def test_a_failed_export_speaks_with_its_own_words_and_code(
