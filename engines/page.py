@@ -72,7 +72,7 @@ class Table:
 
     def right(self) -> list[bool]:
         """Whether each column is aligned to the right."""
-        texts = [[_text(row[column]) for row in self.rows] for column in range(len(self.columns))]
+        texts = [[cell_text(row[column]) for row in self.rows] for column in range(len(self.columns))]
         return [any(column) and all(_NUMBER.match(text) for text in column if text) for column in texts]
 
 
@@ -181,7 +181,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["cell"] = _text
+    environment.filters["cell"] = cell_text
     environment.tests["verdict"] = lambda value: isinstance(value, Verdict)
     return environment.from_string(TEMPLATE)
 
@@ -195,7 +195,8 @@ def _blocks(parts: Sequence[Part]) -> Iterator[tuple[str, Any]]:
             yield from (("table" if kind is Table else "text", part) for part in group)
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """A cell as text; a verdict as its sign and its word."""
     if cell is None:
         return ""
     if isinstance(cell, Verdict):
@@ -210,4 +211,4 @@ def _fact(value: Any) -> str:
         return ", ".join(f"{name} {_fact(inner)}" for name, inner in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_fact(inner) for inner in value)
-    return _text(value)
+    return cell_text(value)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dubstream.benchmarks.bench.dub import DubBench, bench_dub
-from dubstream.benchmarks.bench.stages import StageCost
 from dubstream.benchmarks.bench.report_files import append_rows, check_target, write_text
+from dubstream.benchmarks.bench.stages import WAITS, PassCost, StageCost, rest_s
 from dubstream.benchmarks.rows import machine
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
@@ -99,67 +100,63 @@ def show(bench: DubBench) -> None:
     whole = sum(stage.busy_s for stage in stages) or 1.0
     table(
         "time by stage",
-        (
-            "stage",
-            "ms/frame",
-            "share",
-            "busy s",
-            "batches",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "queue ms",
-            "copied",
-        ),
-        [_stage_cells(stage, bench.frames, whole) for stage in stages],
+        ("stage", "ms/frame", "share", "busy s", "queue s", "copied"),
+        [_time_cells(stage, bench.frames, whole) for stage in stages],
     )
     table(
-        "overlap by pass",
-        ("pass", "wall s", "over slowest", "slowest", "busy", "threads waited"),
-        [
-            (
-                one.part,
-                f"{one.wall_s:.2f}",
-                f"{one.wall_over_slowest:.3f}",
-                one.slowest,
-                _shares(one.resources_s, one.wall_s),
-                _shares(one.waits_s, one.wall_s),
-            )
-            for one in bench.passes
-        ],
+        "one batch, or one block outside the streams",
+        ("stage", "n", "p50 ms", "p95 ms", "p99 ms"),
+        [_batch_cells(stage) for stage in stages],
     )
-    last = bench.runs[-1].summary
-    table(
-        "result",
-        ("", ""),
-        [
-            ("frames", f"{last.frames} at {last.rate} fps, {last.dubbed} dubbed, without face: {last.absent_text()}"),
-            ("speed", ", ".join(f"{run.summary.fps:.3f}" for run in bench.runs) + " frames/s"),
-            ("computed by", f"{last.backend}, batch {bench.setting['batch']}, {bench.setting['slots']} slots, "
-                            f"{bench.setting['threads']} threads"),
-            ("peak memory", f"{last.peak_rss_mib:.0f} MiB resident"),
-            ("weights", last.weights),
-            ("same bytes", "one run" if len(bench.runs) == 1 else "yes" if bench.same_bytes else "NO"),
-        ],
-    )  # fmt: skip
+    passes = bench.passes
+    table("overlap", ("", *(one.part for one in passes)), list(_overlap_rows(passes)))
+    table("result", ("", ""), _facts(bench))
 
 
-def _stage_cells(stage: StageCost, frames: int, whole_s: float) -> tuple[str, ...]:
-    figures = stage.percentiles_ms()
-    queue = f"{1e3 * sum(stage.queue_s) / len(stage.queue_s):.2f}" if stage.queue_s else ""
+def _facts(bench: DubBench) -> list[tuple[str, str]]:
+    last, setting = bench.runs[-1].summary, bench.setting
+    outside = [rest_s(run.summary.timing, run.summary.wall_s) for run in bench.runs]
+    written = f"{last.frames} at {last.rate} fps, {last.dubbed} dubbed, without face: {last.absent_text()}"
+    stream = f"batch {setting['batch']}, {setting['slots']} slots, {setting['threads']} threads"
+    return [
+        ("frames", written),
+        ("speed", ", ".join(f"{run.summary.fps:.3f}" for run in bench.runs) + " frames/s"),
+        ("wall time", ", ".join(f"{run.summary.wall_s:.2f}" for run in bench.runs) + " s"),
+        ("outside all stages", ", ".join(f"{seconds:.2f}" for seconds in outside) + " s"),
+        ("computed by", f"{last.backend}, {stream}"),
+        ("peak memory", f"{last.peak_rss_mib:.0f} MiB resident"),
+        ("weights", last.weights),
+        ("same bytes", "one run" if len(bench.runs) == 1 else "yes" if bench.same_bytes else "NO"),
+    ]
+
+
+def _time_cells(stage: StageCost, frames: int, whole_s: float) -> tuple[str, ...]:
     return (
         stage.stage,
         f"{1e3 * stage.busy_s / max(frames, 1):.2f}",
         f"{100 * stage.busy_s / whole_s:.1f} %",
         f"{stage.busy_s:.3f}",
-        str(len(stage.batches_s)),
-        *(f"{figures[name]:.2f}" if figures else "" for name in ("p50", "p95", "p99")),
-        queue,
+        f"{sum(stage.queue_s):.3f}" if stage.queue_s else "",
         "" if stage.copied_bytes is None else f"{stage.copied_bytes / 1e6:.1f} MB",
     )
 
 
-def _shares(seconds: dict[str, float], wall_s: float) -> str:
-    """Parts of the wall time, the small ones left out."""
-    shares = {name: 100 * part / wall_s for name, part in seconds.items()} if wall_s > 0 else {}
-    return ", ".join(f"{name} {share:.1f} %" for name, share in shares.items() if share >= 0.05) or "nothing"
+def _batch_cells(stage: StageCost) -> tuple[str, ...]:
+    figures = stage.percentiles_ms()
+    shown = (f"{figures[name]:.2f}" if figures else "" for name in ("p50", "p95", "p99"))
+    return (stage.stage, str(len(stage.batches_s)), *shown)
+
+
+def _overlap_rows(passes: Sequence[PassCost]) -> Iterator[tuple[str, ...]]:
+    """A row per figure, a column per pass."""
+    yield "wall time", *(f"{one.wall_s:.2f} s" for one in passes)
+    yield "slowest resource", *(one.slowest for one in passes)
+    yield "wall time over slowest", *(f"{one.wall_over_slowest:.3f}" for one in passes)
+    for name in passes[0].resources_s if passes else ():
+        yield f"{name} busy", *(_share(one.resources_s[name], one) for one in passes)
+    for name, reason in WAITS.items():
+        yield f"waited {reason}", *(_share(one.waits_s[name], one) for one in passes)
+
+
+def _share(seconds: float, one: PassCost) -> str:
+    return f"{100 * seconds / (one.wall_s or 1.0):.1f} %"

@@ -147,12 +147,13 @@ def _stage_cost(stage: str, timings: Sequence[Timing]) -> StageCost:
     ]  # fmt: skip
     blocks = [block for timing in timings for block in timing.blocks if block.stage == stage]
     spans = [span for report in reports for span in report.spans if span.name == step]
+    batches = [(one.begin_s, one.end_s) for one in blocks] + [(one.begin_s, one.end_s) for one in spans]
     copied = [report.copied_bytes[step] for report in reports if step in report.copied_bytes]
     return StageCost(
         stage=stage,
         busy_s=sum(timing.busy_s.get(stage, 0.0) for timing in timings),
         frames=sum(timing.frames.get(stage, 0) for timing in timings),
-        batches_s=[one.end_s - one.begin_s for one in (*blocks, *spans)],
+        batches_s=[end - begin for begin, end in batches],
         queue_s=[wait for report in reports for wait in queue_waits(report).get(step, ())],
         copied_bytes=sum(copied) if copied else None,
     )

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from dubstream.benchmarks.bench.command import bench_app
+from dubstream.benchmarks.bench.dub_command import bench_dub_command
+from dubstream.benchmarks.bench.report_command import report_command
 from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
 from dubstream.export.verify.command import verify_app
@@ -34,6 +36,8 @@ verify_app.command("dub")(verify_dub)
 app.add_typer(verify_app, name="verify")
 app.add_typer(engines, name="engines")
 app.command()(inspect)
+bench_app.command("dub")(bench_dub_command)
+bench_app.command("report")(report_command)
 app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
