@@ -1,8 +1,8 @@
 """Whether two mouths move alike.
 
 A mouth's *motion energy* in frame k is the mean absolute difference of luma, in levels (0 to 255), between
-its patch in frames k and k - 1, both in the mouth's own coordinates. The series of two videos of one speech
-must rise and fall together.
+its patch in frames k and k - 1, both in the mouth's own coordinates, less the change of their mean
+brightness. The series of two videos of one speech must rise and fall together.
 """
 
 from __future__ import annotations
@@ -43,8 +43,12 @@ class LipMotion:
 
 
 def motion_energy(patch: npt.NDArray[np.float32], before: npt.NDArray[np.float32]) -> float:
-    """Mean absolute difference of two patches of one shape, in their unit."""
-    return float(np.abs(patch - before).mean())
+    """Mean absolute difference of two patches of one shape, in their unit, without that of their means.
+
+    A picture that becomes brighter as a whole is flicker or a lamp, no lips.
+    """
+    change = patch - before
+    return float(np.abs(change - change.mean()).mean())
 
 
 def lip_motion(first: Series, second: Series) -> LipMotion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +22,7 @@ MOUTH_SIZE = (64, 48)
 _MOUTH_HALF_WIDTH = 0.72
 _MOUTH_ABOVE = 0.42
 _MOUTH_BELOW = 0.66
+_SMOOTHING = 1.5  # pixels of the patch
 _SMALLEST_MOUTH = 8  # pixels; below, no measure of it means anything
 
 
@@ -80,19 +82,26 @@ def windows_of(
 def mouth_patch(luma: npt.NDArray[np.uint8], windows: Windows) -> npt.NDArray[np.float32]:
     """The mouth in its own coordinates, so that a moving head does not count as a moving mouth.
 
+    Smoothed before it is resampled: fine texture that moves by a fraction of a pixel would change every
+    sample, lips or no lips.
+
     Returns:
-        float32 `MOUTH_SIZE`, luma 0 to 255, resampled bilinearly at the exact window.
+        float32 of `MOUTH_SIZE`, luma 0 to 255.
     """
     x1, y1, x2, y2 = windows.mouth_exact
     width, height = MOUTH_SIZE
     scale_x, scale_y = (x2 - x1) / width, (y2 - y1) / height
-    # Maps centres of the patch's pixels to the frame's.
-    to_frame = np.array(
-        [[scale_x, 0, x1 + 0.5 * scale_x - 0.5], [0, scale_y, y1 + 0.5 * scale_y - 0.5]], np.float64
+    sigma = _SMOOTHING * max(scale_x, scale_y)
+    margin = math.ceil(3 * sigma)
+    left, top = max(windows.mouth[0] - margin, 0), max(windows.mouth[1] - margin, 0)
+    part = luma[top : windows.mouth[3] + margin, left : windows.mouth[2] + margin].astype(np.float32)
+    # Maps centres of the patch's pixels to the part's.
+    to_part = np.array(
+        [[scale_x, 0, x1 - left + 0.5 * scale_x - 0.5], [0, scale_y, y1 - top + 0.5 * scale_y - 0.5]]
     )
     patch = cv2.warpAffine(
-        luma,
-        to_frame,
+        cv2.GaussianBlur(part, (0, 0), sigma),
+        to_part,
         MOUTH_SIZE,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
