@@ -59,13 +59,20 @@ def engine_outputs(setting: Setting, backend: str, artifact: Artifact, inputs: A
 
 
 def compared(
-    journal: Journal, stage: str, spec: NetworkSpec, wanted: Arrays, got: Arrays, **facts: Any
+    journal: Journal,
+    stage: str,
+    spec: NetworkSpec,
+    wanted: Arrays,
+    got: Arrays,
+    *,
+    case: str = "seeded",
+    **facts: Any,
 ) -> None:
-    """One row per output, judged at the spec's tolerance."""
+    """One row per output, judged at the spec's tolerance; `case` says which inputs."""
     for tensor in spec.outputs:
         tolerance = spec.tolerances[tensor.name]
         row, problem = compare(
-            "seeded", tensor.name, wanted[tensor.name], got[tensor.name], tolerance, peak_of(tensor)
+            case, tensor.name, wanted[tensor.name], got[tensor.name], tolerance, peak_of(tensor)
         )
         figures = {
             "max_abs": row.max_abs,
@@ -74,4 +81,4 @@ def compared(
             "psnr_db": row.psnr,
             "of_tolerance": row.max_abs / tolerance.max_abs,
         }
-        journal.judged(f"{stage}/{tensor.name}", problem, **figures, **facts)
+        journal.judged(f"{stage}/{tensor.name}", problem, case=case, **figures, **facts)

@@ -16,6 +16,8 @@ from dubstream.benchmarks.gpu_check.engines import compared, engine_outputs, ses
 from dubstream.benchmarks.gpu_check.executors import Arrays, artifact_of, backends, seeded_inputs
 from dubstream.benchmarks.gpu_check.journal import Journal
 from dubstream.benchmarks.gpu_check.setting import Setting
+from dubstream.engines.contract import NetworkSpec
+from dubstream.export.real_inputs import real_inputs
 
 F32 = npt.NDArray[np.float32]
 _WHITE = 255.0
@@ -30,13 +32,19 @@ def check(setting: Setting, journal: Journal) -> None:
         stage = f"fidelity/{name}"
         with journal.guard(stage):
             half, full = artifact_of(setting, name, "fp16"), artifact_of(setting, name, "fp32")
-            inputs = seeded_inputs(half.spec, 1 if setting.small else 2)
-            wanted = shown(name, session_outputs(full, planes(name, inputs)))
-            for backend in backends(setting):
-                with journal.guard(f"{stage}/{backend}"):
-                    got = engine_outputs(setting, backend, half, inputs)
-                    levels = {key: value.astype(np.float32) for key, value in got.items()}
-                    compared(journal, f"{stage}/{backend}", half.spec, wanted, levels)
+            for case, inputs in _cases(half.spec, 1 if setting.small else 2).items():
+                wanted = shown(name, session_outputs(full, planes(name, inputs)))
+                for backend in backends(setting):
+                    with journal.guard(f"{stage}/{backend}", case=case):
+                        got = engine_outputs(setting, backend, half, inputs)
+                        levels = {key: value.astype(np.float32) for key, value in got.items()}
+                        compared(journal, f"{stage}/{backend}", half.spec, wanted, levels, case=case)
+
+
+def _cases(spec: NetworkSpec, items: int) -> dict[str, Arrays]:
+    """A face from real footage, and noise: smooth pictures show other errors than rough ones."""
+    real = {name: values[:items] for name, values in real_inputs(spec.name).items()}
+    return {"real": real, "seeded": seeded_inputs(spec, items)}
 
 
 def planes(name: str, inputs: Arrays) -> Arrays:

@@ -31,7 +31,6 @@ from dubstream.benchmarks.gpu_check.executors import (
 from dubstream.benchmarks.gpu_check.fidelity import planes, shown
 from dubstream.benchmarks.gpu_check.journal import CheckFailedError, Journal, NotRunError
 from dubstream.benchmarks.gpu_check.setting import Setting, opened, require_driver, require_package
-from dubstream.benchmarks.networks import eager
 from dubstream.benchmarks.rows import measure_in_turn
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.engine import Engine
@@ -119,14 +118,16 @@ class _PyTorch:
 
     def __init__(self, setting: Setting, torch: Any, name: str) -> None:
         from dubstream.export.networks import NETWORKS
+        from dubstream.export.seeded import seeded_state
 
         self._torch, self._host = torch, setting.host
         self._device = "cpu" if setting.host else setting.device
         self._names = [tensor.name for tensor in SPECS[name].inputs]
-        # `eager` loads the weights; its own inputs are not used here.
-        plain = eager(SPECS[name], seeded_inputs(SPECS[name], 1))[1]
+        factory = NETWORKS[name]
+        plain = factory.build().eval()
+        plain.load_state_dict(seeded_state(plain, factory.seed_rule, salt=SEED_SALT))
         self._dtype = torch.float32 if setting.host else torch.float16
-        deployed: Any = NETWORKS[name].deployable(plain).to(self._device, self._dtype)
+        deployed: Any = factory.deployable(plain).to(self._device, self._dtype)
         self._plain = plain.to(self._device)
         self._deployed = deployed.to(memory_format=torch.channels_last)
 

@@ -24,6 +24,7 @@ from dubstream.runtime.coefficients import driving_rows, driving_window, frame_c
 from dubstream.runtime.faces.alignment import align_for_recon
 from dubstream.runtime.faces.geometry import quad_mask
 from dubstream.runtime.faces.track import Track
+from dubstream.runtime.job.blackout import check_edited
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
@@ -224,6 +225,7 @@ def _reference(frame: _Windowed, edited: npt.NDArray[Any]) -> Picture:
     out = np.empty((CROP, CROP, 3), np.uint8)
     try:
         inside = edited if edited.dtype == np.uint8 else from_planes(edited, RGB_SIGNED, out=out)
+        check_edited(inside, frame.crop)
         return composite(inside, frame.crop, frame.mask, out=out)
     except InternalError as error:
         raise StageError("reference", frame.index, error) from error

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.engine import Engine
+from dubstream.engines.errors import InternalError, StageError
 from dubstream.runtime.audio import mel_window, window_start
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
+from dubstream.runtime.job.blackout import check_dubbed
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.prepare import Prepared
 from dubstream.runtime.job.timeline import Timeline
@@ -115,12 +117,19 @@ class Synthesiser:
         def drain(slot: Slot) -> None:
             dubbed = iter(slot.outputs["dubbed"])
             for item in slot.context:
-                write(item.frame if item.reference is None else next(dubbed))
+                write(item.frame if item.reference is None else self._checked(item, next(dubbed)))
             advance(len(slot.context))
 
         return self._streamer.run(
             self._batches(self._items(frames_at, start, stop)), self._fill, drain, trace=trace
         )
+
+    def _checked(self, item: _Item, dubbed: Picture) -> Picture:
+        try:
+            check_dubbed(dubbed, item.frame, self._scene.face_box(item.source))
+        except InternalError as error:
+            raise StageError("blend", item.output, error) from error
+        return dubbed
 
     def _items(self, frames_at: FramesAt, start: int, stop: int) -> Iterator[_Item]:
         prepared = self._scene.prepared

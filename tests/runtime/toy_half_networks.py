@@ -22,9 +22,15 @@ _CONSTANTS: dict[str, np.ndarray] = {
 }  # fmt: skip
 
 
-def publish_half_toys(folder: Path, precision: str = "fp16") -> dict[str, Artifact]:
-    """Publish half-precision toys of all networks into `folder`, beside the toys they are made from."""
-    return {name: _publish(folder, toy, precision) for name, toy in publish_toys(folder).items()}
+def publish_half_toys(
+    folder: Path, precision: str = "fp16", *, broken: str | None = None
+) -> dict[str, Artifact]:
+    """Publish half-precision toys of all networks into `folder`, beside the toys they are made from.
+
+    The `broken` one computes NaN.
+    """
+    toys = publish_toys(folder, broken=broken)
+    return {name: _publish(folder, toy, precision) for name, toy in toys.items()}
 
 
 def _publish(folder: Path, toy: Artifact, precision: str) -> Artifact:
