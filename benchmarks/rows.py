@@ -13,7 +13,21 @@ from typing import Any
 
 import numpy as np
 
-_PACKAGES = ("dubstream", "torch", "onnxruntime", "onnx", "numpy", "av", "opencv-python-headless")
+_PACKAGES = (
+    *(
+        "dubstream",
+        "torch",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "tensorrt",
+        "pycuda",
+        "triton",
+        "onnx",
+        "numpy",
+    ),
+    *("av", "opencv-python-headless"),
+)
+_GPU = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,16 @@ def machine() -> dict[str, Any]:
         "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
         "commit": _commit(),
     }
+
+
+def gpu(index: int) -> dict[str, Any]:
+    """Name, driver, memory, clock and power limit of a CUDA device, as nvidia-smi says; else nothing."""
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(_GPU)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return {"gpu": dict(zip(_GPU, map(str.strip, answer.split(",")), strict=True))}
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return {}
 
 
 def _processor() -> str:

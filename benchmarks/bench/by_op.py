@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.benchmarks.bench.cost import NetworkCost, NodeCost, macs_of
+from dubstream.benchmarks.bench.sessions import cpu_session
 from dubstream.engines.errors import InternalError
 
 _SUFFIX = "_kernel_time"
@@ -106,7 +107,7 @@ def profile(
         InternalError: the profile holds no nodes.
     """
     with tempfile.TemporaryDirectory(prefix="dubstream-profile-") as folder:
-        session = _session(model, threads, Path(folder) / "profile")
+        session = cpu_session(model, threads, profile=Path(folder) / "profile")
         for _ in range(repeats + 1):
             session.run(None, dict(inputs))
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -155,21 +156,6 @@ def _group(name: str, nodes: Sequence[NodeTime], whole_ms: float) -> Group:
     )
 
 
-def _session(model: Path, threads: int, prefix: Path) -> Any:
-    from dubstream.engines.onnxruntime_engine import PROVIDER
-    from dubstream.engines.onnxruntime_session import import_onnxruntime
-
-    ort = import_onnxruntime("cpu")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_profiling = True
-    options.profile_file_prefix = str(prefix)
-    return ort.InferenceSession(str(model), options, providers=[PROVIDER])
-
-
 class _Graph:
     """Finds the exported node that a node of the optimised graph does the work of."""
 
@@ -195,9 +181,7 @@ def _nodes(events: Iterable[Mapping[str, Any]], graph: _Graph, repeats: int) -> 
     for event in events:
         if event.get("cat") == "Node" and str(event.get("name", "")).endswith(_SUFFIX):
             found[event["name"], event["args"].get("node_index", "")].append(event)
-    return [
-        _node(name.removesuffix(_SUFFIX), runs[-repeats:], graph) for (name, _), runs in found.items()
-    ]
+    return [_node(name.removesuffix(_SUFFIX), runs[-repeats:], graph) for (name, _), runs in found.items()]
 
 
 def _node(name: str, runs: Sequence[Mapping[str, Any]], graph: _Graph) -> NodeTime:
@@ -215,7 +199,11 @@ def _node(name: str, runs: Sequence[Mapping[str, Any]], graph: _Graph) -> NodeTi
         "" if origin is None else origin.module,
         f"{shown} -> {'x'.join(map(str, outputs[0])) if outputs else '?'}",
         tuple(run["dur"] / 1000 for run in runs),
-        origin.macs if origin is not None and counted else macs_of(operator, inputs, outputs[0]) if outputs else 0,
+        origin.macs
+        if origin is not None and counted
+        else macs_of(operator, inputs, outputs[0])
+        if outputs
+        else 0,
         origin.nbytes if origin is not None and counted else sum(sizes),
     )
 

@@ -99,7 +99,7 @@ def network_cost(model: Path | bytes, batch: int) -> NetworkCost:
         ArtifactError: not an ONNX model, or one whose shapes cannot be inferred.
         DeviceError: the onnx package is not installed.
     """
-    onnx = _onnx()
+    onnx = import_onnx()
     try:
         proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(str(model))
         weights = sum(_tensor_bytes(onnx, weight) for weight in proto.graph.initializer)
@@ -170,17 +170,18 @@ class _Tensor:
         return math.prod(self.shape) * self.item_bytes
 
 
-def _onnx() -> Any:
+def import_onnx() -> Any:
+    """The onnx package with its submodules; `DeviceError` where it is not installed."""
     try:
-        importlib.import_module("onnx.shape_inference")
+        for part in ("shape_inference", "numpy_helper"):
+            importlib.import_module(f"onnx.{part}")
         return importlib.import_module("onnx")
     except ImportError as error:
         raise DeviceError("onnx is not installed", hint="pip install 'dubstream[report]'") from error
 
 
 def _tensor_bytes(onnx: Any, tensor: Any) -> int:
-    item: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return item * math.prod(tensor.dims)
+    return _item(onnx, tensor.data_type) * int(math.prod(tensor.dims))
 
 
 def _tensors(onnx: Any, proto: Any, batch: int) -> dict[str, _Tensor]:

@@ -1,0 +1,160 @@
+"""Saved measurements, and whether today's are slower: `--save`, `--against`.
+
+A base file keeps every sample with the speed its machine had in the same round, because two runs are never
+simultaneous: see `dubstream.benchmarks.bench.statistics.slowdown`. A case fails only when even the lower end
+of its slowdown's interval is above what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dubstream.benchmarks.bench.results import MeasuredCase, Results
+from dubstream.benchmarks.bench.statistics import MIN_SAMPLES, Interval, Samples, Work, slowdown
+from dubstream.engines.atomic import publish
+from dubstream.engines.errors import UsageError
+from dubstream.engines.storage import open_plain, storage_errors
+
+FORMAT = 1
+MAX_BYTES = 64 << 20
+_SAME = ("cpu", "cores", "threads", "gpu")
+"""Facts without which times compare nothing."""
+_TOLD = ("versions", "python", "system", "commit")
+"""Facts that may differ: often they are what the comparison is about."""
+SLOWER, KEPT, NEW, MISSING, TOO_FEW = "slower", "kept", "not in the base", "not measured", "too few samples"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A saved run.
+
+    Attributes:
+        facts: machine, versions, threads.
+        cases: by key.
+    """
+
+    facts: dict[str, Any]
+    cases: dict[str, MeasuredCase]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One case, held against the base.
+
+    Attributes:
+        key: network, variant, backend, precision and batch.
+        outcome: one of the words above.
+        slowdown: normalised by the machine's speed, with its interval; None where there is none.
+        raw: ratio of the plain medians, for people.
+    """
+
+    key: str
+    outcome: str
+    slowdown: Interval | None = None
+    raw: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """A row."""
+        interval = None if self.slowdown is None else self.slowdown.as_json()
+        return {"against": self.key, "outcome": self.outcome, "slowdown": interval, "raw": self.raw}
+
+
+def save_base(path: Path, results: Results) -> None:
+    """Write the cases of `results`; `StorageError` when that fails."""
+    cases = {
+        key: {"work": asdict(case.work), "samples": case.samples.as_json()}
+        for key, case in results.cases.items()
+    }
+    content = {"format": FORMAT, "facts": results.facts, "cases": cases}
+    publish(path, json.dumps(content, indent=1).encode())
+
+
+def load_base(path: Path) -> Base:
+    """Read what `save_base` wrote.
+
+    Raises:
+        UsageError: no such file, or not a base file of this format; the message says what is wrong.
+        StorageError: it cannot be read.
+    """
+    hint = f"make one: dubstream bench --save {path}"
+    try:
+        with open_plain(path) as stream, storage_errors(path, "reading"):
+            raw = stream.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"--against {path}: expected a base file, found none", hint=hint) from None
+    try:
+        if len(raw) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES} bytes")
+        content = json.loads(raw)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r}, expected {FORMAT}")
+        return Base(dict(content["facts"]), {key: _case(one) for key, one in content["cases"].items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        raise UsageError(f"--against {path}: not a base file: {problem}", hint=hint) from None
+
+
+def check_machine(base: Base, facts: Mapping[str, Any]) -> list[str]:
+    """What differs but may, in words.
+
+    Raises:
+        UsageError: another processor, GPU, or number of cores or threads; nothing is to be measured then.
+    """
+    wrong = [
+        f"{name} {base.facts.get(name)!r} there, {facts.get(name)!r} here"
+        for name in _SAME
+        if base.facts.get(name) != facts.get(name)
+    ]
+    if wrong:
+        raise UsageError(
+            f"the base was measured elsewhere: {'; '.join(wrong)}",
+            hint="make one here with --save, or measure with its --threads",
+        )
+    return [
+        f"{name} of the base: {base.facts.get(name)}, now: {facts.get(name)}"
+        for name in _TOLD
+        if base.facts.get(name) != facts.get(name)
+    ]
+
+
+def held_against(base: Base, results: Results, max_slowdown: float) -> list[Verdict]:
+    """A verdict for every case of both runs, in the order measured, those not measured last."""
+    found = [_verdict(base, key, case, max_slowdown) for key, case in results.cases.items()]
+    return found + [Verdict(key, MISSING) for key in base.cases if key not in results.cases]
+
+
+def slower(verdicts: list[Verdict]) -> Iterator[str]:
+    """Every case that is slower, in words."""
+    for verdict in verdicts:
+        if verdict.outcome == SLOWER and verdict.slowdown is not None:
+            one = verdict.slowdown
+            yield f"{verdict.key} takes {one.estimate:.2f} times as long ({one.low:.2f} to {one.high:.2f})"
+
+
+def _verdict(base: Base, key: str, case: MeasuredCase, max_slowdown: float) -> Verdict:
+    if key not in base.cases:
+        return Verdict(key, NEW)
+    before = base.cases[key]
+    interval = slowdown(case.samples, before.samples, before.work)
+    raw = float(np.median(case.samples.seconds) / np.median(before.samples.seconds))
+    if min(len(case.samples.seconds), len(before.samples.seconds)) < MIN_SAMPLES:
+        return Verdict(key, TOO_FEW, interval, raw)
+    return Verdict(key, SLOWER if interval.low > max_slowdown else KEPT, interval, raw)
+
+
+def _case(plain: Mapping[str, Any]) -> MeasuredCase:
+    samples = Samples(**{name: tuple(map(_positive, values)) for name, values in plain["samples"].items()})
+    return MeasuredCase(samples, Work(**{name: float(value) for name, value in plain["work"].items()}))
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"received a sample of {value!r}, expected a positive number")
+    return number

@@ -1,0 +1,121 @@
+"""What `dubstream bench` prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dubstream.benchmarks.bench.base import Verdict
+from dubstream.benchmarks.bench.by_op import Group, NodeTime, by_module, by_node, by_operator
+from dubstream.benchmarks.bench.results import FAILED, NOT_RUN, PASSED
+from dubstream.runtime.cli.show import table
+
+_COLUMNS = (
+    *(
+        "network/variant",
+        "batch",
+        "n",
+        "p50 ms",
+        "p95",
+        "p99",
+        "items/s",
+        "GFLOP/s",
+        "of peak",
+        "of roofline",
+    ),
+    *("open ms", "first ms", "MiB"),
+)
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Timed rows, ratios, peaks, and what was not timed."""
+    timed = [row for row in rows if row["status"] == PASSED and row["unit"] == "ms"]
+    table("networks", _COLUMNS, [_timed(row) for row in timed])
+    ratios = [
+        (row["stage"], str(row["batch"]), other,
+         f"{ratio['estimate']:.2f}", f"{ratio['low']:.2f}-{ratio['high']:.2f}")
+        for row in timed
+        for other, ratio in row.get("over", {}).items()
+    ]  # fmt: skip
+    if ratios:
+        columns = ("network/variant", "batch", "against", "times faster", "95 % interval")
+        table("ratios of paired samples", columns, ratios)
+    peaks = [row for row in rows if row["status"] == PASSED and row["stage"].startswith("peak/")]
+    if peaks:
+        lines = [
+            (row["stage"], str(row["n"]),
+             f"{row['median']:.1f} {row['unit']}", f"{row['low']:.1f}-{row['high']:.1f}")
+            for row in peaks
+        ]  # fmt: skip
+        table("measured in the same rounds", ("peak", "n", "median", "5-95 %"), lines)
+    rest = [row for row in rows if row["status"] in (FAILED, NOT_RUN)]
+    if rest:
+        lines_ = [(row["stage"], str(row.get("batch", "")), row["status"], row["reason"]) for row in rest]
+        table("not timed", ("what", "batch", "status", "why"), lines_)
+
+
+def _timed(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        row["stage"],
+        str(row["batch"]),
+        str(row["n"]),
+        *(f"{row[name]:.1f}" for name in ("p50", "p95", "p99")),
+        f"{row['items_s']:.2f}",
+        f"{row['gflops']:.0f}",
+        *(f"{row[name]:.0%}" if name in row else "" for name in ("of_peak", "of_roofline")),
+        *(f"{row[name]:.0f}" if name in row else "" for name in ("open_ms", "first_run_ms", "memory_mib")),
+    )
+
+
+def show_verdicts(verdicts: Sequence[Verdict], max_slowdown: float) -> None:
+    """The comparison with the base."""
+    lines = [
+        (
+            verdict.key,
+            verdict.outcome,
+            *(
+                ("", "", "")
+                if verdict.slowdown is None
+                else (
+                    f"{verdict.slowdown.estimate:.3f}",
+                    f"{verdict.slowdown.low:.3f}-{verdict.slowdown.high:.3f}",
+                    f"{verdict.raw:.3f}",
+                )
+            ),
+        )
+        for verdict in verdicts
+    ]
+    columns = ("case", "outcome", "slowdown", "95 % interval", "raw")
+    table(f"against the base, at most {max_slowdown:g} (normalised by the measured peaks)", columns, lines)
+
+
+def show_profile(title: str, nodes: Sequence[NodeTime], limit: int) -> None:
+    """Where time goes inside a network."""
+    columns = ("", "nodes", "ms", "share", "GMAC", "GFLOP/s", "GB/s")
+    for what, groups in (
+        ("operator", by_operator(nodes)),
+        ("module", by_module(nodes)),
+        ("node", by_node(nodes)),
+    ):
+        table(f"{title}: by {what}", columns, [_group(group) for group in groups[:limit]])
+
+
+def profile_json(nodes: Sequence[NodeTime]) -> dict[str, list[dict[str, Any]]]:
+    """The same for programs, all lines."""
+    return {
+        "operators": [group.as_json() for group in by_operator(nodes)],
+        "modules": [group.as_json() for group in by_module(nodes)],
+        "nodes": [group.as_json() for group in by_node(nodes)],
+    }
+
+
+def _group(group: Group) -> tuple[str, ...]:
+    return (
+        group.name,
+        str(group.nodes),
+        f"{group.ms:.2f}",
+        f"{group.share:.1%}",
+        f"{group.gmacs:.3f}" if group.gmacs else "",
+        "" if group.gflops is None else f"{group.gflops:.1f}",
+        f"{group.gbytes_s:.1f}",
+    )
