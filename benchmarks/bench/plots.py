@@ -48,7 +48,8 @@ def render(figure: Figure, kind: Format) -> bytes:
 
 def is_ours(point: NetworkPoint) -> bool:
     """Whether a variant is an engine of this project, driven as the dub drives it."""
-    return point.variant not in BASELINES and "driver" not in point.variant
+    kinds = point.variant.split("/")
+    return kinds[0] not in BASELINES and "driver" not in kinds
 
 
 def plot_latency(points: Sequence[NetworkPoint], title: str) -> Figure:

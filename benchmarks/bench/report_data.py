@@ -44,7 +44,7 @@ class NetworkPoint:
     """One network, variant and batch.
 
     Attributes:
-        network, variant: e.g. ``enet`` and ``eager``.
+        network, variant: e.g. ``enet`` and ``eager``, or ``engine/onnxruntime``.
         precision: of the artifact; "" where the row does not say.
         batch, threads: of the call; threads None where the row does not say.
         n: samples.
@@ -204,7 +204,8 @@ def find(rows: Iterable[Row]) -> Findings:
 def machine_of(row: Row) -> Machine:
     """The machine a row was measured on; KeyError where it does not say."""
     gpu = row.get("gpu")
-    return Machine(str(row["cpu"]), int(row["cores"]), None if gpu is None else str(gpu))
+    name = gpu.get("name") if isinstance(gpu, Mapping) else gpu
+    return Machine(str(row["cpu"]), int(row["cores"]), None if name is None else str(name))
 
 
 def _problem(row: Row) -> str | None:
@@ -232,6 +233,7 @@ def _kind(row: Row) -> str:
 
 def _network(row: Row) -> NetworkPoint:
     name, variant = str(row["stage"]).removeprefix("networks/").split("/", 1)
+    precision = str(row.get("precision", ""))
     batch = int(row["batch"])
     median, low, high = _figures(row)
     if row["unit"] == "fps":
@@ -243,8 +245,8 @@ def _network(row: Row) -> NetworkPoint:
         gflops = 2 * SPECS[name].gmacs * batch / (1e-3 * median)
     return NetworkPoint(
         network=name,
-        variant=variant,
-        precision=str(row.get("precision", "")),
+        variant=variant.removesuffix(f"/{precision}"),
+        precision=precision,
         batch=batch,
         threads=row.get("threads"),
         n=int(row["n"]),

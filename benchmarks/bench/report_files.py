@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dubstream.engines.atomic import atomic_file
-from dubstream.engines.errors import UsageError
+from dubstream.engines.errors import DubError, UsageError
 from dubstream.engines.storage import storage_errors
+from dubstream.runtime.cli.show import print_error
 
 MAX_BYTES = 64 << 20
 """Of one file of rows: a row is about 2 KB."""
@@ -77,3 +78,12 @@ def _row(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UsageError(f"{where}: expected a row, a JSON object; found {line.strip()[:40]}")
     return row
+
+
+def exit_with(command: Callable[[], None]) -> None:
+    """Run a command of its own; an error of ours becomes one line and its exit code."""
+    try:
+        command()
+    except DubError as error:
+        print_error(error)
+        raise SystemExit(error.exit_code) from None
