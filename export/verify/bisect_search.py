@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 
 from dubstream.export.fidelity import Array
 from dubstream.export.verify.bisect_graph import Feeds, Graph, Load, Part
@@ -125,7 +126,10 @@ class _Verdict:
 
 
 class Bisection:
-    """One search; see `dubstream.export.verify.bisect.first_fault`. Cuts are counted: cut k lies behind the k-th node that makes a known tensor, cut 0 before all."""
+    """One search; see `dubstream.export.verify.bisect.first_fault`.
+
+    Cuts are counted: cut k lies behind the k-th node that makes a known tensor, cut 0 before all.
+    """
 
     def __init__(
         self,
