@@ -15,96 +15,21 @@ import typer
 
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.artifacts import find_artifacts
+from dubstream.runtime.cli import verify_options as options
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
 from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
 from dubstream.runtime.job.platforms import open_platform
 from dubstream.runtime.job.timeline import parse_audio_mode
+from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
 from dubstream.runtime.review.compare import Expect, Review, ReviewRequest, review_videos
 from dubstream.runtime.review.report import COLUMNS, as_json, check_report, rows, write_report
 from dubstream.runtime.review.two_dubs import compare_dubs, parse_side
 from dubstream.runtime.review.verdict import Measure, Thresholds, check, judge
 
-_FACE = "Face"
-_LIMITS = "Limits; what they are without an option is in `Thresholds`"
 _SIDES = "The two sides"
+_INPUT = "Limits on input media"
 _default = DubOptions()
-_same = Thresholds()
-
-
-def _limit(flag: str, text: str, default: float | None) -> Any:
-    shown = "not judged" if default is None else f"{default:g}"
-    return typer.Option(flag, help=text, show_default=shown, rich_help_panel=_LIMITS)
-
-
-_MinSsim = Annotated[float | None, _limit("--min-ssim", "Mean SSIM of frames.", _same.min_ssim)]
-_MinMouth = Annotated[
-    float | None, _limit("--min-mouth-ssim", "Mean SSIM of mouth windows.", _same.min_mouth_ssim)
-]
-_MinLips = Annotated[
-    float | None,
-    _limit("--min-lip-correlation", "Correlation of lip motion over time.", _same.min_lip_correlation),
-]
-_MinEnergy = Annotated[
-    float | None, _limit("--min-lip-energy", "Lip motion of B over A's, at least.", _same.min_lip_energy)
-]
-_MaxEnergy = Annotated[
-    float | None, _limit("--max-lip-energy", "Lip motion of B over A's, at most.", _same.max_lip_energy)
-]
-_MinWorst = Annotated[
-    float | None, _limit("--min-worst-ssim", "SSIM of the worst frame.", _same.min_worst_ssim)
-]
-_MinWorstMouth = Annotated[
-    float | None,
-    _limit("--min-worst-mouth-ssim", "SSIM of the worst mouth window.", _same.min_worst_mouth_ssim),
-]
-_MinPsnr = Annotated[float | None, _limit("--min-psnr", "Mean PSNR, dB.", _same.min_psnr)]
-_MaxSharpness = Annotated[
-    float | None,
-    _limit("--max-sharpness-loss", "CPBD of the mouth, A - B.", _same.max_sharpness_loss),
-]
-_MaxSeam = Annotated[
-    float | None, _limit("--max-seam", "Step at the window's outline, levels.", _same.max_seam)
-]
-_MaxFlicker = Annotated[
-    float | None, _limit("--max-flicker", "Brightness that jumps, levels.", _same.max_flicker)
-]
-_MaxBackground = Annotated[
-    float | None,
-    _limit("--max-background-share", "Pixels changed outside the window.", _same.max_background_share),
-]
-_MaxOffset = Annotated[
-    float | None, _limit("--max-av-offset", "Sound against picture, seconds.", _same.max_av_offset)
-]
-_MaxLength = Annotated[
-    float | None, _limit("--max-length-gap", "Length of the sound, seconds.", _same.max_length_gap)
-]
-_MaxSound = Annotated[
-    float | None, _limit("--max-sound-difference", "Loudness over time.", _same.max_sound_difference)
-]
-_MaxFrames = Annotated[
-    int | None, _limit("--max-frame-gap", "Frames more or fewer than A.", _same.max_frame_gap)
-]
-_Level = Annotated[
-    int,
-    typer.Option(
-        "--background-level", help="Levels up to which a background pixel is equal.", rich_help_panel=_LIMITS
-    ),
-]
-_Face = Annotated[
-    str,
-    typer.Option("--face", help="largest, center, INDEX from the left, or x,y,w,h.", rich_help_panel=_FACE),
-]
-_Gap = Annotated[
-    int, typer.Option("--face-gap", help="Frames without a face that are bridged.", rich_help_panel=_FACE)
-]
-_Pads = Annotated[
-    str, typer.Option("--pads", help="top,bottom,left,right added to the face box.", rich_help_panel=_FACE)
-]
-_Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
-_Report = Annotated[
-    Path | None, typer.Option("--report", help="HTML file to write, with pictures and plots.", metavar="FILE")
-]
 
 
 def verify_video(
@@ -118,34 +43,39 @@ def verify_video(
         typer.Option(
             help="Preparation of A, CACHE/prepared/KEY; without, the face is tracked.",
             metavar="PREP",
-            rich_help_panel=_FACE,
+            rich_help_panel=options.FACE,
         ),
     ] = None,
-    face: _Face = _default.face.selector,
-    face_gap: _Gap = _default.face.max_gap,
-    pads: _Pads = "0,20,0,0",
+    face: options.Face = _default.face.selector,
+    face_gap: options.Gap = _default.face.max_gap,
+    pads: options.Pads = "0,20,0,0",
     audio_mode: Annotated[
         str, typer.Option(help="Of a dub longer or shorter than A: cut, loop, bounce, freeze or silence.")
     ] = _default.audio_mode.value,
-    min_ssim: _MinSsim = None,
-    min_mouth_ssim: _MinMouth = None,
-    min_lip_correlation: _MinLips = None,
-    min_lip_energy: _MinEnergy = None,
-    max_lip_energy: _MaxEnergy = None,
-    min_worst_ssim: _MinWorst = None,
-    min_worst_mouth_ssim: _MinWorstMouth = None,
-    min_psnr: _MinPsnr = None,
-    max_sharpness_loss: _MaxSharpness = None,
-    max_seam: _MaxSeam = None,
-    max_flicker: _MaxFlicker = None,
-    max_background_share: _MaxBackground = None,
-    max_av_offset: _MaxOffset = None,
-    max_length_gap: _MaxLength = None,
-    max_sound_difference: _MaxSound = None,
-    max_frame_gap: _MaxFrames = None,
-    background_level: _Level = ReviewRequest.background_level,
-    report: _Report = None,
-    as_json_: _Json = False,
+    min_ssim: options.MinSsim = None,
+    min_mouth_ssim: options.MinMouth = None,
+    min_lip_correlation: options.MinLips = None,
+    min_lip_energy: options.MinEnergy = None,
+    max_lip_energy: options.MaxEnergy = None,
+    min_worst_ssim: options.MinWorst = None,
+    min_worst_mouth_ssim: options.MinWorstMouth = None,
+    min_psnr: options.MinPsnr = None,
+    max_sharpness_loss: options.MaxSharpness = None,
+    max_seam: options.MaxSeam = None,
+    max_flicker: options.MaxFlicker = None,
+    max_background_share: options.MaxBackground = None,
+    max_av_offset: options.MaxOffset = None,
+    max_length_gap: options.MaxLength = None,
+    max_sound_difference: options.MaxSound = None,
+    max_frame_gap: options.MaxFrames = None,
+    background_level: options.Level = ReviewRequest.background_level,
+    max_pixels: Annotated[int, typer.Option(rich_help_panel=_INPUT)] = _default.limits.max_pixels,
+    max_frames: Annotated[int, typer.Option(rich_help_panel=_INPUT)] = _default.limits.max_frames,
+    max_duration: Annotated[float, typer.Option(rich_help_panel=_INPUT)] = _default.limits.max_duration_s,
+    max_gap: Annotated[float, typer.Option(rich_help_panel=_INPUT)] = _default.limits.max_gap_s,
+    max_audio: Annotated[float, typer.Option(rich_help_panel=_INPUT)] = _default.limits.max_audio_s,
+    report: options.Report = None,
+    as_json_: options.Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Compare video B with video A: pictures, mouth, lip motion, seams, flicker, background, sound."""
@@ -160,7 +90,12 @@ def verify_video(
     )  # fmt: skip
     request = ReviewRequest(
         first, second, expect, faces, FaceOptions(face, max_gap=face_gap), parse_pads(pads),
-        parse_audio_mode(audio_mode), background_level=background_level,
+        parse_audio_mode(audio_mode),
+        MediaLimits(
+            max_pixels=max_pixels, max_frames=max_frames, max_duration_s=max_duration, max_gap_s=max_gap,
+            max_audio_s=max_audio,
+        ),
+        background_level,
     )  # fmt: skip
     if report is not None:
         check_report(report)
@@ -211,27 +146,27 @@ def verify_dub(
     threads: Annotated[int | None, typer.Option(help="Threads per network call.")] = None,
     crf: Annotated[float, typer.Option(help="x264 quality of both, 0 to 51.")] = _default.encode.crf,
     preset: Annotated[str, typer.Option(help="x264 speed preset of both.")] = _default.encode.preset,
-    face: _Face = _default.face.selector,
-    face_gap: _Gap = _default.face.max_gap,
-    pads: _Pads = "0,20,0,0",
+    face: options.Face = _default.face.selector,
+    face_gap: options.Gap = _default.face.max_gap,
+    pads: options.Pads = "0,20,0,0",
     audio_mode: Annotated[
         str, typer.Option(help="Unequal lengths: cut, loop, bounce, freeze or silence.")
     ] = _default.audio_mode.value,
-    min_ssim: _MinSsim = None,
-    min_mouth_ssim: _MinMouth = None,
-    min_lip_correlation: _MinLips = None,
-    min_lip_energy: _MinEnergy = None,
-    max_lip_energy: _MaxEnergy = None,
-    min_worst_ssim: _MinWorst = None,
-    min_worst_mouth_ssim: _MinWorstMouth = None,
-    min_psnr: _MinPsnr = None,
-    max_sharpness_loss: _MaxSharpness = None,
-    max_seam: _MaxSeam = None,
-    max_flicker: _MaxFlicker = None,
-    max_background_share: _MaxBackground = None,
-    background_level: _Level = ReviewRequest.background_level,
-    report: _Report = None,
-    as_json_: _Json = False,
+    min_ssim: options.MinSsim = None,
+    min_mouth_ssim: options.MinMouth = None,
+    min_lip_correlation: options.MinLips = None,
+    min_lip_energy: options.MinEnergy = None,
+    max_lip_energy: options.MaxEnergy = None,
+    min_worst_ssim: options.MinWorst = None,
+    min_worst_mouth_ssim: options.MinWorstMouth = None,
+    min_psnr: options.MinPsnr = None,
+    max_sharpness_loss: options.MaxSharpness = None,
+    max_seam: options.MaxSeam = None,
+    max_flicker: options.MaxFlicker = None,
+    max_background_share: options.MaxBackground = None,
+    background_level: options.Level = ReviewRequest.background_level,
+    report: options.Report = None,
+    as_json_: options.Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Dub VIDEO with AUDIO on two backends or precisions, and compare the results."""
@@ -256,7 +191,7 @@ def verify_dub(
     with progress(quiet=as_json_) as tell, _workplace(keep) as (folder, results):
         requests = []
         for side, backend in sides.items():
-            options = DubOptions(
+            settings = DubOptions(
                 face=FaceOptions(face, max_gap=face_gap), stream=stream, backend=backend,
                 pads=parse_pads(pads), audio_mode=parse_audio_mode(audio_mode),
                 encode=EncodeOptions(crf=crf, preset=preset),
@@ -267,7 +202,14 @@ def verify_dub(
             )  # fmt: skip
             requests.append(
                 DubRequest(
-                    video, audio, results / f"{side}.mp4", networks, folder / side, options, engines, hmac_key
+                    video,
+                    audio,
+                    results / f"{side}.mp4",
+                    networks,
+                    folder / side,
+                    settings,
+                    engines,
+                    hmac_key,
                 )
             )
         both = compare_dubs(requests[0], requests[1], background_level=background_level, progress=tell)

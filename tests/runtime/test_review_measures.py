@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from dubstream.runtime.faces.geometry import Pads
+from dubstream.runtime.faces.track import Track
+from dubstream.runtime.review.meter import Meter
 from dubstream.runtime.review.motion import lip_motion, motion_energy, pearson
 from dubstream.runtime.review.pictures import EQUAL_DB, luma, mean_ssim, psnr_db, ssim_map
 from dubstream.runtime.review.seams import background, cell_means, flicker, seam_step
@@ -182,6 +187,36 @@ def test_the_mouth_stays_where_it_is_when_the_head_moves() -> None:
     assert here.shape == MOUTH_SIZE[::-1]
     assert motion_energy(here, there) < 0.05
     assert motion_energy(here, mouth_patch(shifted, windows)) > 1
+
+
+def test_memory_does_not_grow_with_pictures() -> None:
+    """A frame leaves its numbers behind, a hundred bytes, and nothing of its 43200."""
+    frames = 40
+    track = Track(np.arange(1), np.ones(1, np.bool_), np.zeros((1, 4)), POINTS[None] / 2)
+    meter = Meter(track, 120, 120, Pads(), 24)
+    picture = np.repeat(portrait(120)[..., None], 3, axis=2)
+    draw = np.random.default_rng(0)
+    meter.add(picture, picture, 0)
+    tracemalloc.start()
+    for _ in range(frames):
+        meter.add(picture, np.roll(picture, draw.integers(0, 3)), 0)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    series = meter.series()
+    assert len(series["ssim"]) == frames + 1
+    assert np.isfinite(series["flicker"][1:-1]).all()
+    assert np.isfinite(series["motion_a"]).sum() == frames
+    # Two worst pairs, the last patches, and the numbers.
+    assert grown < 4 * picture.nbytes + 200 * frames
+
+
+def test_a_cut_is_no_motion_of_lips() -> None:
+    track = Track(np.arange(1), np.ones(1, np.bool_), np.zeros((1, 4)), POINTS[None] / 2)
+    meter = Meter(track, 120, 120, Pads(), 24)
+    picture = np.repeat(portrait(120)[..., None], 3, axis=2)
+    for shown in (picture, picture, 255 - picture, 255 - picture):
+        meter.add(shown, shown, 0)
+    assert np.isnan(meter.series()["motion_a"]).tolist() == [True, False, True, False]
 
 
 def test_windows_lie_in_each_other_and_in_the_frame() -> None:
