@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from media_factory import Clip, make_video
 from review_parts import (
     FRAMES,
     SIDE,
@@ -130,6 +131,18 @@ def test_a_frame_lost_in_the_middle_is_found_although_the_rest_is_shifted(
 ) -> None:
     pictures = stage.pictures[:12] + stage.pictures[13:]
     assert "frames" in stage.failed(write_clip(tmp_path / "b.mp4", pictures, sound=stage.sound))
+
+
+def test_a_frame_lost_with_its_time_kept_is_found_where_the_planner_fills_the_hole(
+    stage: Stage, tmp_path: Path
+) -> None:
+    kept = [k for k in range(FRAMES) if k != 12]
+    whole = make_video(tmp_path / "a.mp4", Clip(FRAMES, SIDE, SIDE))
+    holed = make_video(tmp_path / "b.mp4", Clip(FRAMES, SIDE, SIDE, stamps=kept, numbers=kept))
+    review = stage.review(holed, whole)
+    assert review.first.frames == review.second.frames == FRAMES
+    assert review.second.stored_frames == FRAMES - 1
+    assert "frames" in {measure.name for measure in failures(judge(review, Thresholds()))}
 
 
 @pytest.mark.parametrize("seconds", [0.12, 0.3])
