@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -83,6 +83,7 @@ class DubBench:
         plain = run.summary.as_json()
         # The path says something about the machine and nothing about the dub.
         del plain["output"]
+        plain["computed_by"] = plain.pop("backend")
         passes = pass_costs([run.summary.timing])
         return {
             "stage": f"dub/{self.name}", "n": 1, "run": number, **plain,
@@ -192,18 +193,5 @@ def _run(request: DubRequest, progress: Progress) -> DubRun:
 def _stream_facts(options: DubOptions) -> Row:
     facts = asdict(options.stream)
     facts["threads"] = options.stream.threads or usable_cpus()
-    return {**facts, "precision": options.backend.precision, "preset": options.encode.preset}
-
-
-def samples_by_stage(bench: DubBench) -> Iterator[tuple[str, list[float]]]:
-    """Stage to milliseconds of its batches, for a comparison with a saved baseline.
-
-    Stages whose batches take less than `LEAST_MS` at the median are left out: the clock and the
-    scheduler decide about them.
-    """
-    for stage in bench.stages:
-        if stage.percentiles_ms().get("p50", 0.0) >= LEAST_MS:
-            yield f"dub/{bench.name}/{stage.stage}", [1e3 * seconds for seconds in stage.batches_s]
-
-
-LEAST_MS = 1.0
+    backend = options.backend
+    return {**facts, "backend": backend.name, "precision": backend.precision, "preset": options.encode.preset}

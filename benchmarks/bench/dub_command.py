@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from dubstream.benchmarks.bench.dub import DubBench, bench_dub
-from dubstream.benchmarks.bench.report_files import append_rows, check_target, write_text
+from dubstream.benchmarks.bench.dub_against import DubComparison
+from dubstream.benchmarks.bench.report_files import check_target, write_rows, write_text
 from dubstream.benchmarks.bench.stages import WAITS, PassCost, StageCost, rest_s
-from dubstream.benchmarks.rows import machine
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
 from dubstream.runtime.job.backend import Backend
@@ -51,18 +51,24 @@ def bench_dub_command(
     preset: Annotated[str, typer.Option(help="x264 speed preset.")] = _default.encode.preset,
     repeats: Annotated[int, typer.Option(help="Dubs, each from an empty cache.")] = 1,
     name: Annotated[str | None, typer.Option(help="The clip's name in rows; else its file name.")] = None,
-    rows: Annotated[
-        Path | None, typer.Option(help="Append the rows to a JSON lines file.", metavar="FILE")
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Keep the samples for a later run; 5 repeats or more.", metavar="BASE.json"),
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Exit 1 when slower than there.", metavar="BASE.json")
+    ] = None,
+    max_slowdown: Annotated[float, typer.Option(help="What is allowed.")] = 1.10,
+    rows: Annotated[Path | None, typer.Option(help="Write rows as JSON lines.", metavar="FILE")] = None,
     trace: Annotated[
         Path | None, typer.Option(help="Chrome/Perfetto trace of the last dub's overlap.", metavar="FILE")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The rows on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     verbose: Verbose = 0,
 ) -> None:
     """Where the time of a dub goes: every stage, its queue and its copies, and how well they overlap."""
     log_to_stderr(verbose)
-    for target in (rows, trace):
+    for target in (rows, trace, save):
         if target is not None:
             check_target(target)
     options = DubOptions(
@@ -74,24 +80,27 @@ def bench_dub_command(
     # A missing driver shows before the minutes an export may take.
     with open_platform(options.backend, options.stream):
         pass
+    comparison = DubComparison(options, save, against, max_slowdown)
     with progress(quiet=as_json) as report:
         networks = find_artifacts(
             artifacts, checkpoints, weights,
             precision=options.backend.precision, threads=threads, progress=report,
         )  # fmt: skip
         bench = bench_dub(
-            video, audio, networks, options,
-            repeats=repeats, name=name, plans=engines, plans_key=hmac_key, progress=report,
+            video, audio, networks, options, repeats=repeats, name=name, plans=engines, plans_key=hmac_key,
+            before_each=comparison.before_each, progress=report,
         )  # fmt: skip
-    found = bench.rows(machine())
+    found, verdicts = bench.rows(comparison.facts), comparison.finish(bench)
     if trace is not None:
         write_text(trace, json.dumps(bench.runs[-1].summary.trace))
     if rows is not None:
-        append_rows(rows, found)
+        write_rows(rows, [*found, *verdicts])
     if as_json:
-        print(*(json.dumps(row, allow_nan=False) for row in found), sep="\n")
+        print(json.dumps({"rows": found, "against": verdicts}, allow_nan=False))
     else:
         show(bench)
+        comparison.show()
+    comparison.judge()
 
 
 def show(bench: DubBench) -> None:

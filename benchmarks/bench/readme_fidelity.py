@@ -8,12 +8,11 @@ again: an artifact has its name because these figures held.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dubstream.benchmarks.bench.report_files import check_target, exit_with, write_text
+from dubstream.benchmarks.bench.report_files import check_target, exit_with, write_rows
 from dubstream.engines.artifact import Artifact, artifact_paths, open_artifact
 from dubstream.engines.errors import ArtifactError
 from dubstream.engines.specs import SPECS, spec_of
@@ -73,8 +72,7 @@ def main() -> None:
     parser.add_argument("rows", type=Path, help="JSON lines file to write")
     chosen = parser.parse_args()
     check_target(chosen.rows)
-    rows = fidelity_rows(chosen.artifacts)
-    write_text(chosen.rows, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    write_rows(chosen.rows, fidelity_rows(chosen.artifacts))
 
 
 if __name__ == "__main__":

@@ -191,8 +191,9 @@ def dub_text(dub: Dub) -> str:
     )
     peak = dub.row.get("peak_rss_mib")
     memory = f" Peak memory {peak:.0f} MiB." if isinstance(peak, (int, float)) else ""
+    engine = dub.row.get("computed_by", dub.row.get("backend"))
     return (
-        f"{dub.frames} frames by {dub.row.get('backend', 'an unnamed backend')}: {dub.fps:.3f} frames/s. "
+        f"{dub.frames} frames by {engine}: {dub.fps:.3f} frames/s. "
         f"Wall time over the slowest resource: {passes or 'unknown'}.{memory}"
     )
 

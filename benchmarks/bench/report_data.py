@@ -209,6 +209,8 @@ def machine_of(row: Row) -> Machine:
 
 
 def _problem(row: Row) -> str | None:
+    if "against" in row:
+        return "a comparison with a base"
     if not isinstance(row.get("stage"), str):
         return "no stage"
     if row.get("dry_run"):

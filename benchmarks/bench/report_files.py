@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,9 @@ def write_text(path: Path, text: str) -> None:
         part.write_bytes(content)
 
 
-def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Put rows behind those that are in the file; all of them or none. Raises `StorageError`."""
-    with storage_errors(path, "reading"):
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-    if before and not before.endswith("\n"):
-        before += "\n"
-    write_text(path, before + "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines, all of them or none. Raises `StorageError`."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
 def read_rows(paths: Iterable[Path]) -> list[dict[str, Any]]:

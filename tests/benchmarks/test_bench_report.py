@@ -11,7 +11,7 @@ import pytest
 from dubstream.benchmarks.bench.plots import is_ours, plot_latency, render
 from dubstream.benchmarks.bench.report import network_table, plots, ratios, sections
 from dubstream.benchmarks.bench.report_data import Dub, FidelityPoint, Machine, NetworkPoint, PeakPoint, find
-from dubstream.benchmarks.bench.report_files import append_rows, read_rows
+from dubstream.benchmarks.bench.report_files import read_rows, write_rows
 from dubstream.engines.errors import StorageError
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run
@@ -119,6 +119,7 @@ def test_stages_measured_batch_by_batch_replace_those_of_the_whole() -> None:
     ("row", "why"),
     [
         ({"unit": "ms"}, "no stage"),
+        ({"against": "enet/engine/1", "outcome": "kept"}, "a comparison with a base"),
         ({"stage": "kernels/crop", "unit": "ms", **HERE}, "unknown"),
         ({"stage": "nonet/eager", "batch": 1, **HERE}, "unknown"),
         (network("enet/onnx", 1.0, dry_run=True), "dry run"),
@@ -186,7 +187,7 @@ def test_equal_rows_give_equal_pictures() -> None:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
-    append_rows(path, ROWS)
+    write_rows(path, ROWS)
     return path
 
 
@@ -241,20 +242,18 @@ def test_rows_nobody_knows_are_an_error_with_the_command_that_makes_some(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    append_rows(path, [{"stage": "what"}])
+    write_rows(path, [{"stage": "what"}])
     assert run(["bench", "report", str(path)]) == 2
     assert "--rows FILE" in capsys.readouterr().err
 
 
-def test_rows_are_appended_whole(tmp_path: Path) -> None:
+def test_rows_are_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"stage": "old"}))
-    append_rows(path, ROWS)
-    assert [row["stage"] for row in read_rows([path])] == ["old", *(row["stage"] for row in ROWS)]
-    before = path.read_bytes()
+    write_rows(path, ROWS)
+    assert read_rows([path]) == ROWS
     with pytest.raises(ValueError, match="not JSON compliant"):
-        append_rows(path, [{"stage": "new"}, {"stage": float("nan")}])
-    assert path.read_bytes() == before
+        write_rows(path, [{"stage": "new"}, {"stage": float("nan")}])
+    assert read_rows([path]) == ROWS
     with pytest.raises(StorageError, match="reading"):
         read_rows([tmp_path / "missing.jsonl"])
 
