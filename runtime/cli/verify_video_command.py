@@ -144,7 +144,7 @@ def verify_dub(
     ] = None,
     batch: Annotated[int, typer.Option(help="Frames per network call.")] = _default.stream.batch,
     threads: Annotated[int | None, typer.Option(help="Threads per network call.")] = None,
-    crf: Annotated[float, typer.Option(help="x264 quality of both, 0 to 51.")] = _default.encode.crf,
+    crf: Annotated[float, typer.Option(help="x264 quality of both, 0 (lossless) to 51.")] = 0,
     preset: Annotated[str, typer.Option(help="x264 speed preset of both.")] = _default.encode.preset,
     face: options.Face = _default.face.selector,
     face_gap: options.Gap = _default.face.max_gap,
@@ -169,7 +169,11 @@ def verify_dub(
     as_json_: options.Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Dub VIDEO with AUDIO on two backends or precisions, and compare the results."""
+    """Dub VIDEO with AUDIO on two backends or precisions, and compare the results.
+
+    Both are encoded without loss unless --crf says otherwise: what differs is then what was computed, not
+    what the encoder made of it.
+    """
     log_to_stderr(verbose)
     thresholds = Thresholds.of(
         Expect.SAME, min_ssim=min_ssim, min_mouth_ssim=min_mouth_ssim,

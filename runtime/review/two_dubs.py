@@ -71,13 +71,15 @@ def compare_dubs(
     """Dub twice and compare.
 
     Args:
-        reference, candidate: requests that differ in backend or precision only. Their caches must be
-            different folders: what one side prepared would otherwise stand in for the other's.
+        reference, candidate: requests that differ in backend or precision only, each with a fresh cache of
+            its own: what one side prepared would otherwise stand in for the other's.
         background_level: see `ReviewRequest`.
         progress: told about both dubs and the comparison.
 
     Raises:
+        UsageError: one cache for both, or one that was in use before.
         DeviceError: a side cannot run here; nothing was compared.
+        VerificationError: the two found the face in different numbers of frames.
         DubError: as `dubstream.runtime.job.dub.dub`.
     """
     if reference.cache == candidate.cache:
@@ -118,8 +120,10 @@ def _output_track(request: DubRequest) -> Track:
     """The face in every frame of a dub's output, from its preparation."""
     options = request.options
     info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
-    (folder,) = (entry for entry in (request.cache / "prepared").iterdir() if entry.is_dir())
-    track = prepared(folder, info, options.face)
+    found = [entry for entry in (request.cache / "prepared").iterdir() if entry.is_dir()]
+    if len(found) != 1:
+        raise UsageError(f"the cache {request.cache} holds {len(found)} preparations, expected a fresh cache")
+    track = prepared(found[0], info, options.face)
     sources = plan_timeline(
         info.plan(options.limits), info.rate, _seconds(request), options.audio_mode
     ).sources

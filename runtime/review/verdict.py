@@ -224,10 +224,13 @@ def _lips(review: Review, limits: Thresholds) -> Iterator[Measure]:
 
 
 def _sharper(name: str, title: str, first: Values, second: Values, most: float | None) -> Measure:
-    both = np.isfinite(first) & np.isfinite(second)
-    loss = spread_of((first - second)[both])
-    a, b = spread_of(first), spread_of(second)
-    note = f"A {a['mean']:.3f}, B {b['mean']:.3f}" if a and b else "no edge to judge in one of them"
+    # No edge in one of the two is no sharpness at all: blur may leave none. In both: nothing to judge.
+    either = np.isfinite(first) | np.isfinite(second)
+    sharp_a, sharp_b = (np.nan_to_num(values[either]) for values in (first, second))
+    loss = spread_of(sharp_a - sharp_b)
+    note = "no edge to judge in either"
+    if loss:
+        note = f"A {sharp_a.mean():.3f}, B {sharp_b.mean():.3f}"
     return _most(name, title, loss.get("mean"), most, "", note, loss)
 
 

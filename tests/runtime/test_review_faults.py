@@ -119,6 +119,15 @@ def test_a_fault_of_the_picture_fails_its_measure(
     assert stage.failed(write_clip(tmp_path / "b.mp4", spoil(stage), sound=stage.sound)) == caught
 
 
+def test_a_mouth_without_any_edge_left_is_not_sharp(stage: Stage, tmp_path: Path) -> None:
+    def smear(k: int, picture: np.ndarray, windows: Windows) -> None:
+        x1, y1, x2, y2 = windows.mouth
+        picture[y1:y2, x1:x2] = picture[y1:y2, x1:x2].mean(axis=(0, 1))
+
+    b = write_clip(tmp_path / "b.mp4", each(stage.pictures, stage.track, smear), sound=stage.sound)
+    assert {"mouth_sharpness", "mouth_ssim", "lip_energy"} <= stage.failed(b)
+
+
 def test_a_delay_is_named_in_frames(stage: Stage, tmp_path: Path) -> None:
     lips = stage.review(write_clip(tmp_path / "b.mp4", _delayed(stage))).lips
     assert lips.lag_frames == 3
