@@ -9,12 +9,12 @@ from typing import Any, Literal, Protocol
 Verdict = Literal["passed", "failed", "not run"]
 """``not run``: the link's backend or file is missing here; it says nothing about the link."""
 
-Rule = Literal["tolerance", "noise floor", "finite", "golden"]
+Rule = Literal["tolerance", "noise floor", "golden"]
 """What a row is judged by.
 
 ``tolerance``: the output's tolerance in the spec. ``noise floor``: finite, and no further off than a stated
-multiple of what float32 itself costs the PyTorch network on these inputs. ``finite``: finite and inside the
-output's range. ``golden``: the tolerance, against values of an earlier run.
+multiple of what rounding alone does to the PyTorch network on these inputs (or the tolerance, if larger).
+``golden``: the tolerance's largest difference, against values of an earlier run.
 """
 
 
@@ -37,7 +37,7 @@ class CaseRow:
         cosine: cosine similarity of the flattened outputs.
         psnr: decibels; None where nothing differs.
         ssim: structural similarity of a picture, 1 for equal ones; None where the output is none.
-        allowed: largest `max_abs` the rule allows; infinite under the rule ``finite``.
+        allowed: largest `max_abs` the rule allows.
         share: `max_abs` over `allowed`; at most 1 where the row holds.
         nan, inf: how many values are NaN or infinite: (in the other link, in this one).
         rule: what it is judged by, see `Rule`.

@@ -1,0 +1,121 @@
+"""One output compared with another: figures, the rule that judges them, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dubstream.engines.contract import NetworkSpec, TensorSpec, Tolerance
+from dubstream.export.fidelity import Array, compare, peak_of
+from dubstream.export.verify.inputs import CHANNELS, Probe, ends_of, is_picture
+from dubstream.export.verify.result import CaseRow, Rule
+
+FLOOR_FACTOR = 32.0
+"""Multiple of the noise floor that is allowed. The floor is a model of rounding, and a backend's kernels lose
+more or less than it says: ONNX Runtime came to 14 floors on D-Net's flow of a grey picture, to 9 else."""
+
+WINDOW = 7  # pixels; the side of the structural similarity's window
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares outputs in the domain of one spec.
+
+    Attributes:
+        spec: outputs, ranges and tolerances.
+        floors: per amplifying probe and output, how far rounding alone moves the PyTorch network; see
+            `dubstream.export.verify.noise`. Probes without one are judged by the tolerance: half precisions
+            keep theirs on every probe.
+    """
+
+    spec: NetworkSpec
+    floors: Mapping[tuple[str, str], float]
+
+    def __call__(self, probe: Probe, want: Mapping[str, Array], got: Mapping[str, Array]) -> list[CaseRow]:
+        """Rows of all outputs; `want` is the other link's, both in float32 and the units of the spec."""
+        return [self._row(probe, tensor, want[tensor.name], got[tensor.name]) for tensor in self.spec.outputs]
+
+    def _row(self, probe: Probe, tensor: TensorSpec, want: Array, got: Array) -> CaseRow:
+        tolerance = self.spec.tolerances[tensor.name]
+        rule, allowed = self._rule(probe, tensor.name, tolerance)
+        return row_of(probe.name, tensor, want, got, tolerance, rule=rule, allowed=allowed)
+
+    def _rule(self, probe: Probe, output: str, tolerance: Tolerance) -> tuple[Rule, float]:
+        floor = self.floors.get((probe.name, output))
+        if floor is None:
+            return "tolerance", tolerance.max_abs
+        return "noise floor", max(tolerance.max_abs, FLOOR_FACTOR * floor)
+
+
+def row_of(
+    case: str,
+    tensor: TensorSpec,
+    want: Array,
+    got: Array,
+    tolerance: Tolerance,
+    *,
+    rule: Rule,
+    allowed: float,
+) -> CaseRow:
+    """Compare one output by one rule.
+
+    Args:
+        case: for the row.
+        tensor: what it is.
+        want, got: the other link's output and this one's.
+        tolerance: of the spec; all of it counts under the rules ``tolerance`` and ``golden``.
+        rule: what judges.
+        allowed: largest absolute difference.
+    """
+    same = want.shape == got.shape
+    row, problem = compare(case, tensor.name, want, got, tolerance, peak_of(tensor))
+    nan = _counts(np.isnan, want, got)
+    inf = _counts(np.isinf, want, got)
+    if same and not any((*nan, *inf)) and rule == "noise floor":
+        problem = None if row.max_abs <= allowed else f"max abs {row.max_abs:.2e} (allowed {allowed:.1e})"
+    return CaseRow(
+        case,
+        tensor.name,
+        row.max_abs,
+        row.mean_abs,
+        row.relative_l2,
+        row.cosine,
+        row.psnr,
+        similarity(want, got, tensor) if same else None,
+        allowed,
+        row.max_abs / allowed,
+        nan,
+        inf,
+        rule,
+        problem or "",
+    )
+
+
+def similarity(want: Array, got: Array, tensor: TensorSpec) -> float | None:
+    """Mean structural similarity (Wang et al. 2004) over items and channels; None for what is no picture.
+
+    The dynamic range is that of the tensor; values that are not finite count as the range's low end.
+    """
+    if not is_picture(tensor):
+        return None
+    from skimage.metrics import structural_similarity
+
+    compared: Any = structural_similarity  # it has no types
+
+    low, high = ends_of(tensor)
+    channels = -1 if tensor.shape[-1] in CHANNELS else 0
+    window = min(WINDOW, (min(want.shape[-2:]) if channels == 0 else min(want.shape[1:3])) // 2 * 2 - 1)
+    pairs = zip(_finite(want, low), _finite(got, low), strict=True)
+    scores = [compared(a, b, data_range=high - low, channel_axis=channels, win_size=window) for a, b in pairs]
+    return float(np.mean(scores))
+
+
+def _finite(values: Array, low: float) -> Array:
+    return np.where(np.isfinite(values), values, low).astype(np.float64)
+
+
+def _counts(test: Callable[[Array], Array], want: Array, got: Array) -> tuple[int, int]:
+    return int(test(want).sum()), int(test(got).sum())

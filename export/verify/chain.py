@@ -1,0 +1,203 @@
+"""The chain: PyTorch, ONNX in float32, ONNX in half precisions, engines; each link compared with its
+predecessor and with the root.
+
+A link is only worth what its comparison is, so nothing is taken from sidecars: every figure is measured now,
+on the very files. Float32 links are compared in the planes of their spec. Half-precision artifacts take
+pictures, so the root and the float32 graph are put inside the same conversions (`pictures.in_pictures`), and
+compared with what a half-precision output is before it is rounded to pixels.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import torch
+
+from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.errors import ArtifactError, DeviceError
+from dubstream.export.fidelity import Array
+from dubstream.export.half_check import levels_runner
+from dubstream.export.half_graph import rounding_model
+from dubstream.export.onnx_export import torch_runner
+from dubstream.export.recipes import Recipe
+from dubstream.export.verify.agreement import Judge
+from dubstream.export.verify.domain import Domain
+from dubstream.export.verify.inputs import Probe, clip_inputs, probes
+from dubstream.export.verify.links import FP32, ONNX, ROOT, Link, NotHereError, find_artifact
+from dubstream.export.verify.noise import noise_floors
+from dubstream.export.verify.opening import open_backend
+from dubstream.export.verify.pictures import in_pictures, planes_of
+from dubstream.export.verify.result import LinkResult, Verdict
+from dubstream.export.verify.runners import Load, graph_run
+
+_log = logging.getLogger("dubstream.verify")
+
+Explain = Callable[["NetworkChain", Link, LinkResult], LinkResult]
+"""Adds to a failed result where it goes wrong."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a chain is run on.
+
+    Attributes:
+        folder: the artifacts.
+        links: below the root, in order.
+        quick: seeded and real inputs alone, one item each.
+        threads: CPU threads of every executor.
+        frames: uint8 BGR frames of a clip to try as well; none: no clip.
+        device: CUDA device of GPU backends.
+    """
+
+    folder: Path
+    links: Sequence[Link]
+    quick: bool = False
+    threads: int = 1
+    frames: Sequence[Array] = ()
+    device: int = 0
+
+
+@dataclass
+class NetworkChain:
+    """One network's chain, run link by link.
+
+    Attributes:
+        recipe: the network.
+        plain: the PyTorch network with its weights.
+        source: where its weights come from, as sidecars say it.
+        settings: see `Settings`.
+        planes: runs in the float32 spec.
+        pictures: runs in the half-precision spec; None until a half-precision link is asked for.
+    """
+
+    recipe: Recipe
+    plain: torch.nn.Module
+    source: str
+    settings: Settings
+    planes: Domain = field(init=False)
+    pictures: Domain | None = field(init=False, default=None)
+    floors: dict[tuple[str, str], float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.planes = Domain(self.recipe.spec, self._planes_probes())
+
+    def verify(self, explain: Explain = lambda chain, link, result: result) -> list[LinkResult]:
+        """Run all links; results in the order of the chain.
+
+        Raises:
+            ArtifactError: a file that is damaged, or made from other weights than the root's.
+        """
+        self._run_root()
+        found: list[LinkResult] = []
+        for link in self.settings.links:
+            found += [
+                explain(self, link, result) if result.verdict == "failed" else result
+                for result in self._verified(link)
+            ]
+        return found
+
+    def spec_of(self, link: Link) -> NetworkSpec:
+        """The contract of the link's artifact, with its tolerances."""
+        return self.recipe.spec if link.precision == FP32 else self.recipe.half(link.precision).spec
+
+    def domain_of(self, link: Link) -> Domain:
+        """Where the link is compared."""
+        return self.planes if link.precision == FP32 else self._pictures()
+
+    def _verified(self, link: Link) -> list[LinkResult]:
+        name, domain = self.recipe.spec.name, self.planes
+        try:
+            load = self._load(link)
+            domain = self.domain_of(link)
+            seconds = domain.run(link.name, load)
+        except (NotHereError, DeviceError) as reason:
+            before = link.predecessor
+            assert before is not None  # the root always runs
+            return [LinkResult(name, link.name, before.name, "not run", str(reason))]
+        finally:
+            gc.collect()
+        judge = Judge(self.spec_of(link), self.floors if domain is self.planes else {})
+        results = []
+        for against in self._compared_with(link, domain):
+            rows = domain.compare(link.name, against.name, judge)
+            verdict: Verdict = "passed" if all(rows) else "failed"
+            results.append(
+                LinkResult(name, link.name, against.name, verdict, _reasons(judge.spec), rows, seconds)
+            )
+        return results
+
+    def _compared_with(self, link: Link, domain: Domain) -> list[Link]:
+        """The nearest ancestor that ran, and the root."""
+        ran = [ancestor for ancestor in link.ancestors() if ancestor.name in domain.results]
+        return list(dict.fromkeys([ran[0], ROOT]))
+
+    def _load(self, link: Link) -> Load:
+        """What opens the link; raises `NotHereError` where it can be known before."""
+        link.supported()
+        if link.precision != FP32 and link.precision not in self.recipe.halves:
+            raise NotHereError(f"{self.recipe.spec.name} has no recipe for {link.precision}")
+        spec, threads = self.spec_of(link), self.settings.threads
+        artifact = find_artifact(self.settings.folder, spec, link.precision)
+        if artifact.source != self.source:
+            raise ArtifactError(
+                f"{artifact.path}: made from {artifact.source}, expected the weights of {self.source}",
+                hint="name the weights it was made from, or export it again",
+            )
+        if link.executor != ONNX:
+            return lambda: open_backend(link.executor, artifact, threads, self.settings.device)
+        if link.precision == FP32:
+            return lambda: graph_run(artifact.path, spec, threads)
+        return lambda: graph_run(rounding_model(onnx.load(str(artifact.path))), spec, threads)
+
+    def _run_root(self) -> None:
+        run = torch_runner(self.plain, self.recipe.spec)
+        self.planes.run(ROOT.name, lambda: run)
+        begun = time.perf_counter()
+        self.floors = noise_floors(run, self.planes.probes, self.planes.outputs(ROOT.name))
+        _log.info("%s: noise floors in %.1f s", self.recipe.spec.name, time.perf_counter() - begun)
+
+    def _pictures(self) -> Domain:
+        """The domain of the half precisions, with the root and the float32 graph in it."""
+        if self.pictures is None:
+            form = next(iter(self.recipe.halves.values()))
+            self.pictures = Domain(form.spec, self._pictures_probes())
+            root = levels_runner(form.pictures(self.plain, torch.float32), form.spec)
+            self.pictures.run(ROOT.name, lambda: root)
+            wide = Link(FP32, ONNX)
+            if wide.name in self.planes.results:
+                load = self._load(wide)
+                self.pictures.run(wide.name, lambda: in_pictures(load(), self.recipe.spec, form))
+        return self.pictures
+
+    def _pictures_probes(self) -> list[Probe]:
+        form = next(iter(self.recipe.halves.values()))
+        real = form.real()
+        found = probes(form.spec, real, quick=self.settings.quick)
+        # Every emulated rounding costs ten times the network: one seeded item is enough.
+        uniform, *others = found
+        found = [uniform.first_item(), *others]
+        if self.settings.frames:
+            frames = self.settings.frames
+            found.append(Probe(f"clip/{len(frames)}", clip_inputs(form.spec, real, frames)))
+        return found
+
+    def _planes_probes(self) -> list[Probe]:
+        spec, halves = self.recipe.spec, self.recipe.halves
+        if not halves:
+            return probes(spec, None, quick=self.settings.quick)
+        form = next(iter(halves.values()))
+        found = probes(spec, planes_of(form.real(), spec, form), quick=self.settings.quick)
+        if self.settings.frames:
+            pixels = clip_inputs(form.spec, form.real(), self.settings.frames)
+            found.append(Probe(f"clip/{len(self.settings.frames)}", planes_of(pixels, spec, form)))
+        return found
+
+
+def _reasons(spec: NetworkSpec) -> str:
+    return "; ".join(dict.fromkeys(tolerance.reason for tolerance in spec.tolerances.values()))
