@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
 from dubstream.benchmarks.gpu_check import __main__ as command
@@ -42,6 +43,20 @@ def test_a_dry_run_has_rows_of_every_part_that_are_no_gpu_figures(tmp_path: Path
     assert "no fp16 artifact" in next(row["reason"] for row in rows if row["part"] == "fidelity")
     variants = {row["stage"].split("/", 2)[2] for row in rows if row["part"] == "networks"}
     assert variants == {"eager", "compile", "onnxruntime-cpu", "onnxruntime-cpu/driver"}
+
+
+def test_fidelity_is_judged_on_real_footage_and_on_noise(tmp_path: Path) -> None:
+    publish_half_toys(tmp_path / "toys")
+    names = ("dnet", "lnet", "enet", "recon")
+    arguments = ["--artifacts", str(tmp_path / "toys"), "--parts", "fidelity", "--networks", ",".join(names)]
+    code, rows = dry_run(tmp_path / "rows", *arguments)
+    assert code == 0, [row for row in rows if row["status"] == "failed"]
+    assert {(row["stage"].split("/")[1], row["case"]) for row in rows} == {
+        (name, case) for name in names for case in ("real", "seeded")
+    }
+    publish_half_toys(tmp_path / "toys", broken="enet")
+    code, rows = dry_run(tmp_path / "rows", *arguments)
+    assert (code, {row["stage"].split("/")[1] for row in rows if row["status"] == "failed"}) == (1, {"enet"})
 
 
 def test_a_wrong_kernel_fails_its_row_and_the_others_go_on(
