@@ -103,6 +103,10 @@ RECON = NetworkSpec(
 )
 
 SPECS: dict[str, NetworkSpec] = {spec.name: spec for spec in (DNET, LNET, ENET, RECON)}
+"""All networks by name."""
+
+CORE = (DNET.name, LNET.name, ENET.name, RECON.name)
+"""What every dub needs, and what commands mean where no network is named."""
 
 
 def spec_of(name: str, precision: str = "fp32") -> NetworkSpec:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from dubstream.engines.cache import artifact_folder
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import CheckpointError, UsageError
 from dubstream.engines.storage import NotPlainFileError, open_plain, sha256_of, storage_errors
@@ -67,6 +68,13 @@ class WeightsChoice:
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise CheckpointError(f"{self.checkpoints}: expected {', '.join(missing)}, found none", hint=_GET)
+
+    def folder_of(self, spec: NetworkSpec) -> Path:
+        """Where the cache keeps the network's artifacts; errors as in `source_of`.
+
+        Each network's folder depends on its own checkpoint only: another one replaces nothing else.
+        """
+        return artifact_folder(self.identity([spec]))
 
     def identity(self, specs: Sequence[NetworkSpec]) -> str:
         """A folder name that changes whenever one of the networks' weights does; errors as in `source_of`."""

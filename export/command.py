@@ -13,7 +13,7 @@ from dubstream.engines.artifact import Artifact, open_artifact
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import ArtifactError, DubError, UsageError
-from dubstream.engines.specs import SPECS, spec_of
+from dubstream.engines.specs import CORE, SPECS, spec_of
 from dubstream.engines.storage import storage_errors
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.display import EventDisplay, JsonDisplay
@@ -89,7 +89,8 @@ def export_networks(
 
 def export_command(
     networks: Annotated[
-        list[str] | None, typer.Argument(help=f"Networks to export: {', '.join(SPECS)}. Default: all.")
+        list[str] | None,
+        typer.Argument(help=f"Networks to export: {', '.join(SPECS)}. Default: {', '.join(CORE)}."),
     ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder with the public checkpoint files.", metavar="DIR")
@@ -206,7 +207,7 @@ def _wanted(
 ) -> list[tuple[NetworkSpec, PrecisionRecipe]]:
     """Spec and precision recipe of the names, each once, in the order given."""
     if recipes is None:
-        unique = dict.fromkeys(names or SPECS)
+        unique = dict.fromkeys(names or CORE)
         return [(spec_of(name, precision), recipe_of(name, precision)) for name in unique]
     chosen = [recipes[name] for name in dict.fromkeys(names or recipes)]
     if precision == FP32:

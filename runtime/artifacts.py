@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from dubstream.engines.artifact import Artifact, open_artifact, remake_hint
-from dubstream.engines.cache import artifact_folder
 from dubstream.engines.errors import ArtifactError, DubError, InternalError, UsageError
-from dubstream.engines.specs import SPECS, spec_of
+from dubstream.engines.specs import CORE, spec_of
 from dubstream.engines.weights import WeightsChoice
 from dubstream.runtime.progress import Progress, silent
 
@@ -26,17 +25,19 @@ def find_artifacts(
     checkpoints: Path | None,
     weights: str | None,
     *,
+    networks: Sequence[str] = (),
     precision: str = "fp32",
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Artifacts:
-    """Verified artifacts of all networks.
+    """Verified artifacts by network.
 
     Args:
         artifacts: a folder of finished artifacts; nothing is exported.
         checkpoints: a folder of public checkpoints, or
         weights: ``"seeded"``; what is missing is exported into the cache, in a process of its own, so
             that torch never enters this one. Exactly one of the three is to be given.
+        networks: which ones; none means `CORE`, those every dub needs.
         precision: of the artifacts, e.g. ``fp16``.
         threads: CPU threads of the export.
 
@@ -52,14 +53,36 @@ def find_artifacts(
             hint="to try without trained weights: --weights seeded",
         )
     if artifacts is not None:
-        return open_all(artifacts, precision)
+        return open_all(artifacts, precision, names=networks)
     choice = WeightsChoice.from_options(checkpoints, weights)
-    folder = artifact_folder(choice.identity(list(SPECS.values())))
-    try:
-        return open_all(folder, precision, choice=choice)
-    except ArtifactError:
-        _export(choice, folder, precision, threads, progress)
-    return open_all(folder, precision, choice=choice)
+    found: Artifacts = {}
+    for folder, names in _folders(choice, networks or CORE).items():
+        try:
+            found |= open_all(folder, precision, names=names, choice=choice)
+        except ArtifactError:
+            _export(choice, folder, names, precision, threads, progress)
+            found |= open_all(folder, precision, names=names, choice=choice)
+    return {name: found[name] for name in networks or CORE}
+
+
+def cached_artifacts(
+    choice: WeightsChoice, precision: str = "fp32", *, names: Sequence[str] = ()
+) -> Artifacts:
+    """As `find_artifacts` for weights the cache has artifacts of; nothing is exported."""
+    found: Artifacts = {}
+    for folder, some in _folders(choice, names or CORE).items():
+        found |= open_all(folder, precision, names=some, choice=choice)
+    return {name: found[name] for name in names or CORE}
+
+
+def _folders(choice: WeightsChoice, names: Sequence[str]) -> dict[Path, list[str]]:
+    """The cache's folders, with the networks each one holds."""
+    specs = [spec_of(name) for name in names]
+    choice.require_files(specs)
+    folders: dict[Path, list[str]] = {}
+    for spec in specs:
+        folders.setdefault(choice.folder_of(spec), []).append(spec.name)
+    return folders
 
 
 def open_all(
@@ -74,13 +97,13 @@ def open_all(
     Args:
         folder: where they lie.
         precision: theirs.
-        names: of the networks; none means all.
+        names: of the networks; none means `CORE`.
         choice: the weights the user named, for the command in errors.
     """
     remake = remake_hint(folder, names, precision, choice)
     return {
         name: open_artifact(folder, spec_of(name, precision), precision, remake=remake)
-        for name in names or SPECS
+        for name in names or CORE
     }
 
 
@@ -89,14 +112,27 @@ class _ExportError(DubError):
 
 
 def _export(
-    choice: WeightsChoice, folder: Path, precision: str, threads: int | None, progress: Progress
+    choice: WeightsChoice,
+    folder: Path,
+    names: Sequence[str],
+    precision: str,
+    threads: int | None,
+    progress: Progress,
 ) -> None:
     if importlib.util.find_spec("torch") is None:
         raise UsageError(
             "artifacts have to be exported first, and torch is not installed here",
             hint='pip install "dubstream[export]", or give --artifacts DIR made on another machine',
         )
-    command = [sys.executable, "-m", "dubstream.export", "--artifacts", str(folder), "--json-progress"]
+    command = [
+        sys.executable,
+        "-m",
+        "dubstream.export",
+        *names,
+        "--artifacts",
+        str(folder),
+        "--json-progress",
+    ]
     command += [*choice.arguments, "--precision", precision]
     if threads is not None:
         command += ["--threads", str(threads)]

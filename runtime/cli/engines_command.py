@@ -9,15 +9,14 @@ from typing import Annotated
 
 import typer
 
-from dubstream.engines.cache import artifact_folder, cache_root
+from dubstream.engines.cache import cache_root
 from dubstream.engines.errors import UsageError
-from dubstream.engines.specs import SPECS
 from dubstream.engines.storage import open_plain, storage_errors
 from dubstream.engines.store import PLAN, PlanStore, StoredPlan
 from dubstream.engines.store_upkeep import Entry, entries, prune
 from dubstream.engines.tensorrt.options import BuildOptions
 from dubstream.engines.weights import WeightsChoice
-from dubstream.runtime.artifacts import Artifacts, open_all
+from dubstream.runtime.artifacts import Artifacts, cached_artifacts, open_all
 from dubstream.runtime.cli.show import log, progress, table
 
 _default = BuildOptions()
@@ -40,7 +39,7 @@ def open_store(folder: Path | None, key: Path | None) -> PlanStore:
 def build(
     networks: Annotated[
         list[str] | None,
-        typer.Argument(help="Networks to build; all of them without.", metavar="[NETWORK]..."),
+        typer.Argument(help="Networks to build; the four every dub needs without.", metavar="[NETWORK]..."),
     ] = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="Folder of exported artifacts.", metavar="DIR")
@@ -102,8 +101,7 @@ def _artifacts(
     if folder is not None:
         return open_all(folder, precision, names=networks)
     choice = WeightsChoice.from_options(checkpoints, weights)
-    cached = artifact_folder(choice.identity(list(SPECS.values())))
-    return open_all(cached, precision, names=networks, choice=choice)
+    return cached_artifacts(choice, precision, names=networks)
 
 
 def _announce_wait() -> None:

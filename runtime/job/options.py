@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
-from dubstream.engines.specs import SPECS
+from dubstream.engines.specs import CORE, SPECS
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
 from dubstream.runtime.job.backend import Backend
@@ -15,7 +15,7 @@ from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
 
-MAX_BATCH = min(spec.max_batch for spec in SPECS.values())
+MAX_BATCH = min(spec.max_batch for spec in map(SPECS.__getitem__, CORE))
 """The largest batch every network takes."""
 
 

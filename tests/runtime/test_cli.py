@@ -202,7 +202,7 @@ def _expression(desk: Path) -> list[str]:
         (_batch, ["--batch 0"]),
         (_two_weights, ["--weights seeded", "expected one"]),
         (_no_artifacts, ["fp32.json", "dubstream export"]),
-        (_damaged_artifact, ["lnet.fp32.onnx", "SHA-256", "dubstream export lnet"]),
+        (_damaged_artifact, ["lnet.fp32.onnx", "SHA-256", "dubstream export"]),
         (_stale_artifact, ["lnet.fp32.json", "format"]),
         (_expression, ["expression.mat"]),
     ],
