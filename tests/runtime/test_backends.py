@@ -179,8 +179,10 @@ def test_artifacts_of_another_precision_are_refused(folder: Path, tmp_path: Path
 def test_artifacts_are_looked_for_in_their_precision(folder: Path, tmp_path: Path) -> None:
     assert {one.precision for one in toys(folder, "fp16").values()} == {"fp16"}
     publish_toys(tmp_path)
-    with pytest.raises(ArtifactError, match="fp16"):
+    with pytest.raises(ArtifactError, match="fp16") as caught:
         toys(tmp_path, "fp16")
+    command = f"dubstream export --artifacts {tmp_path} --precision fp16 --weights seeded"
+    assert caught.value.hint == f"remake it: {command}"
 
 
 def test_half_precision_on_the_host_gives_nearly_the_same_frames(
