@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,20 @@ def test_a_missing_tensorrt_is_a_device_error() -> None:
         platform.check()
     assert "--backend onnxruntime" in str(caught.value.hint)
     assert platform.identity == {"backend": "tensorrt", "precision": "fp16", "device": "Test GPU"}
+
+
+def test_a_device_without_facts_is_a_device_error_before_any_plan(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from dubstream.runtime.job.cuda_platform import TensorrtPlatform
+
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
+    monkeypatch.setattr(sys.modules["tensorrt"], "__version__", "11.4.0.106", raising=False)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    platform = TensorrtPlatform(Backend("tensorrt"), TEST_GPU, STREAM, tmp_path / "p", None, lambda *_: None)
+    with pytest.raises(DeviceError, match="cuda-bindings cannot be imported"):
+        platform.check()
+    assert not (tmp_path / "p").exists()
 
 
 def test_artifacts_of_another_precision_are_refused(folder: Path, tmp_path: Path) -> None:
