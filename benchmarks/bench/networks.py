@@ -242,7 +242,7 @@ class _Subject:
     ) -> None:
         runs: dict[str, Callable[[], float | None]] = {f"{_PEAK}{peak.name}": peak.run for peak in peaks}
         series = measure_rounds(runs | {one.key: one.run for one in found}, self._options.stop)
-        measured = {peak.name: (peak, series[f"{_PEAK}{peak.name}"].wall_s) for peak in peaks}
+        measured = {peak.name: (peak, series[f"{_PEAK}{peak.name}"].device_s) for peak in peaks}
         for name, (peak, seconds) in measured.items():
             rates[name] += [peak.rate(second) for second in seconds]
         for variant in found:
@@ -283,7 +283,7 @@ def _cost_facts(cost: NetworkCost, own: Series, measured: _Measured) -> dict[str
     seconds = float(np.median(own.wall_s))
     facts: dict[str, Any] = {
         "items_s": round(cost.batch / seconds, 4),
-        "gmacs": round(cost.gmacs, 4),
+        "gmacs": round(cost.gmacs, 6),
         "weight_mb": round(cost.weight_bytes / 1e6, 3),
         "least_mb": round(cost.least_bytes / 1e6, 3),
         "traffic_mb": round(cost.traffic_bytes / 1e6, 3),
@@ -292,8 +292,9 @@ def _cost_facts(cost: NetworkCost, own: Series, measured: _Measured) -> dict[str
     if own.device_s:
         facts["device_ms"] = round(1000 * float(np.median(own.device_s)), 4)
     if measured:
-        best = {name: peak.rate(float(np.median(series))) for name, (peak, series) in measured.items()}
-        flops, bandwidth = max(best[CONV], best[MATMUL]), best[COPY]
+        rates = {name: [peak.rate(second) for second in series] for name, (peak, series) in measured.items()}
+        flops = float(np.median(np.maximum(rates[CONV], rates[MATMUL])))
+        bandwidth = float(np.median(rates[COPY]))
         facts["peak_gflops"], facts["peak_gbytes_s"] = round(flops, 2), round(bandwidth, 2)
         facts["of_peak"] = round(facts["gflops"] / flops, 4)
         facts["of_roofline"] = round(cost.least_seconds(flops * 1e9, bandwidth * 1e9) / seconds, 4)

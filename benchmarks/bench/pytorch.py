@@ -106,7 +106,7 @@ class PlainNetwork:
         try:
             run()
         except Exception as error:  # whatever the compiler, its kernels or the C++ compiler raise
-            first = str(error).strip().splitlines()[:1]
+            first = str(error).strip().partition("\n")[0]
             raise UnavailableError(f"torch.compile failed: {type(error).__name__}: {first}") from error
         return Variant(COMPILE, run, outputs, {"precision": "fp32"})
 

@@ -9,36 +9,25 @@ from dubstream.benchmarks.bench.base import Verdict
 from dubstream.benchmarks.bench.by_op import Group, NodeTime, by_module, by_node, by_operator
 from dubstream.benchmarks.bench.results import FAILED, NOT_RUN, PASSED
 from dubstream.runtime.cli.show import table
+from dubstream.runtime.job.backend import HOST
 
-_COLUMNS = (
-    *(
-        "network/variant",
-        "batch",
-        "n",
-        "p50 ms",
-        "p95",
-        "p99",
-        "items/s",
-        "GFLOP/s",
-        "of peak",
-        "of roofline",
-    ),
-    *("open ms", "first ms", "MiB"),
-)
+_SPEED = ("network", "batch", "n", "p50 ms", "p95", "p99", "device", "items/s")
+_COST = ("network", "batch", "GMAC", "GFLOP/s", "of peak", "roofline", "open ms", "first", "MiB")
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Timed rows, ratios, peaks, and what was not timed."""
     timed = [row for row in rows if row["status"] == PASSED and row["unit"] == "ms"]
-    table("networks", _COLUMNS, [_timed(row) for row in timed])
+    table("networks: wall time, and the device's own", _SPEED, [_speed(row) for row in timed])
+    table("cost, and the first call in a process of its own", _COST, [_cost(row) for row in timed])
     ratios = [
-        (row["stage"], str(row["batch"]), other,
+        (_label(row), str(row["batch"]), _short(other),
          f"{ratio['estimate']:.2f}", f"{ratio['low']:.2f}-{ratio['high']:.2f}")
         for row in timed
         for other, ratio in row.get("over", {}).items()
     ]  # fmt: skip
     if ratios:
-        columns = ("network/variant", "batch", "against", "times faster", "95 % interval")
+        columns = ("network", "batch", "against", "times faster", "95 % interval")
         table("ratios of paired samples", columns, ratios)
     peaks = [row for row in rows if row["status"] == PASSED and row["stage"].startswith("peak/")]
     if peaks:
@@ -54,17 +43,39 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         table("not timed", ("what", "batch", "status", "why"), lines_)
 
 
-def _timed(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        row["stage"],
+        _label(row),
         str(row["batch"]),
         str(row["n"]),
         *(f"{row[name]:.1f}" for name in ("p50", "p95", "p99")),
+        _optional(row, "device_ms", ".1f"),
         f"{row['items_s']:.2f}",
-        f"{row['gflops']:.0f}",
-        *(f"{row[name]:.0%}" if name in row else "" for name in ("of_peak", "of_roofline")),
-        *(f"{row[name]:.0f}" if name in row else "" for name in ("open_ms", "first_run_ms", "memory_mib")),
     )
+
+
+def _cost(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        _label(row),
+        str(row["batch"]),
+        f"{row['gmacs']:.1f}",
+        f"{row['gflops']:.0f}",
+        *(_optional(row, name, ".0%") for name in ("of_peak", "of_roofline")),
+        *(_optional(row, name, ".0f") for name in ("open_ms", "first_run_ms", "memory_mib")),
+    )
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['network']} {_short(row['stage'].partition('/')[2])}"
+
+
+def _short(variant: str) -> str:
+    """``engine/onnxruntime/fp32`` without the backend everybody has."""
+    return " ".join(part for part in variant.split("/") if part != HOST)
+
+
+def _optional(row: Mapping[str, Any], name: str, form: str) -> str:
+    return format(row[name], form) if name in row else ""
 
 
 def show_verdicts(verdicts: Sequence[Verdict], max_slowdown: float) -> None:
