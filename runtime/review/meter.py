@@ -157,9 +157,11 @@ class Meter:
                 left, top = max(x1 - 2, 0), max(y1 - 2, 0)
                 around = (slice(top, y2 + 2), slice(left, x2 + 2))
                 difference: Signed = np.subtract(y_second[around], y_first[around], dtype=np.int16)
-                sides = [_moved(box, -left, -top) for box in (windows.face, windows.blend)]
-                found["seam"] = seam_step(difference, sides)
-                cells = cell_means(difference, sides[1])
+                window, *others = (
+                    _moved(box, -left, -top) for box in (windows.blend, windows.face, windows.mask)
+                )
+                found["seam"] = seam_step(difference, [window, *others])
+                cells = cell_means(difference, window)
             earlier, before = self._cells
             if earlier is not None and before is not None and cells is not None:
                 self._series["flicker"][-1] = flicker(earlier, before, cells)  # of the frame before

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dubstream.engines.errors import NoFaceError
 from dubstream.kernels.blend import DEFAULT_SETTINGS, blend_window
-from dubstream.kernels.boxes import Box, intersect
+from dubstream.kernels.boxes import Box, box_size, intersect
 from dubstream.kernels.multiband import pyramid_reach
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
 
@@ -32,12 +32,14 @@ class Windows:
 
     Attributes:
         face: the box the synthesised face is resized to.
+        mask: the part of it that is replaced (`dubstream.kernels.face_mask`).
         blend: the box outside which a dub leaves every pixel alone (`dubstream.kernels.blend`).
         mouth: lips, and the chin that moves with them.
         mouth_exact: float64 (4,), `mouth` before rounding and clipping: x1, y1, x2, y2.
     """
 
     face: Box
+    mask: Box
     blend: Box
     mouth: Box
     mouth_exact: npt.NDArray[np.float64]
@@ -76,7 +78,20 @@ def windows_of(
     if mouth is None or min(mouth[2] - mouth[0], mouth[3] - mouth[1]) < _SMALLEST_MOUTH:
         return None
     reach = pyramid_reach(DEFAULT_SETTINGS.levels(face))
-    return Windows(face, blend_window(face, width, height, reach), mouth, exact)
+    return Windows(face, _mask_box(face), blend_window(face, width, height, reach), mouth, exact)
+
+
+def _mask_box(face: Box) -> Box:
+    """The support of the blend's mask."""
+    shape = DEFAULT_SETTINGS.mask
+    width, height = box_size(face)
+    across = round(shape.side * width)
+    return (
+        face[0] + across,
+        face[1] + round(shape.top * height),
+        face[2] - across,
+        face[3] - round(shape.bottom * height),
+    )
 
 
 def mouth_patch(luma: npt.NDArray[np.uint8], windows: Windows) -> npt.NDArray[np.float32]:

@@ -128,6 +128,16 @@ def test_a_mouth_without_any_edge_left_is_not_sharp(stage: Stage, tmp_path: Path
     assert {"mouth_sharpness", "mouth_ssim", "lip_energy"} <= stage.failed(b)
 
 
+@pytest.mark.parametrize("box", ["blend", "mask"])
+def test_a_seam_at_any_outline_of_the_blend(stage: Stage, tmp_path: Path, box: str) -> None:
+    def change(k: int, picture: np.ndarray, windows: Windows) -> None:
+        x1, y1, x2, y2 = getattr(windows, box)
+        brighten(picture[y1:y2, x1:x2], 3)
+
+    b = write_clip(tmp_path / "b.mp4", each(stage.pictures, stage.track, change), sound=stage.sound)
+    assert stage.failed(b) == {"seam"}
+
+
 def test_a_delay_is_named_in_frames(stage: Stage, tmp_path: Path) -> None:
     lips = stage.review(write_clip(tmp_path / "b.mp4", _delayed(stage))).lips
     assert lips.lag_frames == 3

@@ -222,7 +222,11 @@ def test_a_cut_is_no_motion_of_lips() -> None:
 def test_windows_lie_in_each_other_and_in_the_frame() -> None:
     windows = windows_of(POINTS, 240, 240)
     assert windows is not None
-    for inner, outer in ((windows.mouth, windows.face), (windows.face, windows.blend)):
+    for inner, outer in (
+        (windows.mouth, windows.mask),
+        (windows.mask, windows.face),
+        (windows.face, windows.blend),
+    ):
         assert outer[0] <= inner[0] < inner[2] <= outer[2]
         assert outer[1] <= inner[1] < inner[3] <= outer[3]
     edge = windows_of(POINTS - np.array([80, 0]), 240, 240)
