@@ -142,3 +142,85 @@ FAN4 = NetworkSpec(
     checkpoint="2DFAN4-cd938726ad.zip",
     licence="BSD-3-Clause code (face-alignment); trained on 300-W data (non-commercial)",
 )
+
+_CLOSE = Tolerance(1e-3, 0.999999, "float32 kernels that sum in another order; REPLACE")
+
+_RESTORER_INPUT = TensorSpec("image", "float32", (BATCH, 3, 512, 512), -1.0, 1.0, "RGB planes, aligned face")
+_RESTORER_OUTPUT = TensorSpec(
+    "restored", "float32", (BATCH, 3, 512, 512), None, None, "RGB planes; clamp to [-1, 1] to show"
+)
+
+GFPGAN = NetworkSpec(
+    name="gfpgan",
+    title="face restoration",
+    inputs=(_RESTORER_INPUT,),
+    outputs=(_RESTORER_OUTPUT,),
+    max_batch=8,
+    tolerances={"restored": _CLOSE},
+    gmacs=144.2,
+    checkpoint="GFPGANv1.3.pth",
+    licence="Apache-2.0; trained on FFHQ (non-commercial)",
+)
+
+GPEN = NetworkSpec(
+    name="gpen",
+    title="face restoration of the references",
+    inputs=(_RESTORER_INPUT,),
+    outputs=(_RESTORER_OUTPUT,),
+    max_batch=8,
+    tolerances={"restored": _CLOSE},
+    gmacs=139.2,
+    checkpoint="GPEN-BFR-512.pth",
+    licence="non-commercial use only, code and weights",
+)
+
+PARSENET = NetworkSpec(
+    name="parsenet",
+    title="face parsing",
+    inputs=(_RESTORER_INPUT,),
+    outputs=(
+        TensorSpec(
+            "masks",
+            "float32",
+            (BATCH, 2, 512, 512),
+            0.0,
+            1.0,
+            "probabilities of the face (classes 1-7, 10-12) and of the mouth (10-12)",
+        ),
+        TensorSpec("classes", "uint8", (BATCH, 512, 512), 0.0, 18.0, "the most probable class of a pixel"),
+    ),
+    max_batch=8,
+    tolerances={
+        "masks": _CLOSE,
+        "classes": Tolerance(18.0, 0.9999, "one pixel in 10 000 may be of any other class", relative_l2=1e-2),
+    },
+    gmacs=177.7,
+    checkpoint="ParseNet-latest.pth",
+    licence="distributed with GPEN: non-commercial use only",
+)
+
+GANIMATION = NetworkSpec(
+    name="ganimation",
+    title="action units of the upper face",
+    inputs=(
+        TensorSpec("image", "float32", (BATCH, 3, 128, 128), -1.0, 1.0, "BGR planes"),
+        TensorSpec(
+            "aus",
+            "float32",
+            (BATCH, 17),
+            0.0,
+            1.0,
+            "intensities of AU 01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45",
+        ),
+    ),
+    outputs=(
+        TensorSpec("color", "float32", (BATCH, 3, 128, 128), -1.0, 1.0, "BGR planes"),
+        TensorSpec("attention", "float32", (BATCH, 1, 128, 128), 0.0, 1.0, "share of the image that stays"),
+        TensorSpec("fused", "float32", (BATCH, 3, 128, 128), -1.0, 1.0, "BGR planes, the edited face"),
+    ),
+    max_batch=16,
+    tolerances={"color": _SCORES, "attention": _SCORES, "fused": _SCORES},
+    gmacs=9.8,
+    checkpoint="30_net_gen.pth",
+    licence="Apache-2.0 repository; trained on EmotioNet or CelebA (terms of their own)",
+)

@@ -1,4 +1,4 @@
-"""GANimation's generator in its plain form: moves action units of a face (Pumarola et al. 2018, section 4)."""
+"""GANimation's generator in its plain form: moves action units (Pumarola et al. 2018, section 4)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ BLOCKS = 6
 
 
 class GANimation(nn.Module):
-    """Face (N, 3, 128, 128) and action units (N, 17) to colour, attention, and the features before both.
+    """Face (N, 3, 128, 128) and action units (N, 17) to colour, attention and the edited face.
 
-    Shapes and ranges as `engines.face_specs.GANIMATION` says; the features are (N, 64, 128, 128). The edited
-    face is ``fused(image, color, attention)``.
+    Shapes and ranges as `engines.face_specs.GANIMATION` says.
     """
 
     def __init__(self) -> None:
@@ -34,9 +33,15 @@ class GANimation(nn.Module):
         self.au_top = nn.Sequential(nn.Conv2d(WIDTH, 1, 7, padding=3, bias=False), nn.Sigmoid())
 
     def forward(self, image: Tensor, aus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        embed = self.embed(image, aus)
+        color, attention = self.color_top(embed), self.au_top(embed)
+        return color, attention, fused(image, color, attention)
+
+    def embed(self, image: Tensor, aus: Tensor) -> Tensor:
+        """The features (N, 64, 128, 128) that colour and attention are read from."""
         planes = aus[:, :, None, None].expand(-1, -1, *image.shape[2:])
-        embed = self.model(torch.cat([image, planes], dim=1))
-        return self.color_top(embed), self.au_top(embed), embed
+        embed: Tensor = self.model(torch.cat([image, planes], dim=1))
+        return embed
 
 
 def fused(image: Tensor, color: Tensor, attention: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ every resolution.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from dubstream.export.networks.enet import (
     ToPicture,
     double,
 )
+from dubstream.export.seeded import AUXILIARY
 
 STEPS = 7  # from 512 down to 4 and back
 ENCODER = (32, 64, 128, 256, 256, 256, 256, 256)  # channels at 512, 256, ... 4
@@ -25,6 +29,9 @@ DECODER = (512, 512, 512, 512, 512, 256, 128, 64)  # channels at 4, 8, ... 512
 START = 4  # height and width of the coarsest features
 LATENTS = 2 * STEPS + 2  # style vectors of 512, not all of them for one layer alone
 MLP_LAYERS = 8
+
+SEED_RULE = replace(AUXILIARY, zero_buffers=(r"\.noises\.noise\d+$",))
+"""Stored noises are zero: nothing reads them."""
 
 
 class GFPGAN(nn.Module):
@@ -37,7 +44,7 @@ class GFPGAN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv_body_first = nn.Conv2d(3, ENCODER[0], 1)
-        pairs = list(zip(ENCODER[:-1], ENCODER[1:], strict=True))
+        pairs = list(itertools.pairwise(ENCODER))
         self.conv_body_down = nn.ModuleList(HalvingBlock(*pair) for pair in pairs)
         self.final_conv = nn.Conv2d(ENCODER[-1], ENCODER[-1], 3, padding=1)
         self.final_linear = nn.Linear(ENCODER[-1] * START * START, LATENTS * STYLE)
@@ -55,7 +62,7 @@ class GFPGAN(nn.Module):
             x = down(x)
             features.append(x)
         x = F.leaky_relu(self.final_conv(x), SLOPE)
-        latents = self.final_linear(x.flatten(1)).unflatten(1, (LATENTS, STYLE))
+        latents = self.final_linear(x.flatten(1)).view(-1, LATENTS, STYLE)
         conditions = []
         for step, up in enumerate(self.conv_body_up):
             x = up(x + features.pop())
@@ -97,7 +104,7 @@ class StyleDecoder(nn.Module):
         self.style_conv1 = StyledConv(DECODER[0], DECODER[0])
         self.to_rgb1 = ToPicture(DECODER[0])
         self.style_convs = nn.ModuleList()
-        for coarse, fine in zip(DECODER[:-1], DECODER[1:], strict=True):
+        for coarse, fine in itertools.pairwise(DECODER):
             self.style_convs.extend([StyledConv(coarse, fine, enlarge=True), StyledConv(fine, fine)])
         self.to_rgbs = nn.ModuleList(ToPicture(width) for width in DECODER[1:])
         self.noises = StoredNoises()
@@ -106,7 +113,7 @@ class StyleDecoder(nn.Module):
         """Latents (N, 16, 512) and seven pairs of scales and shifts to the picture."""
         x = self.constant_input.weight.expand(len(latents), -1, -1, -1)
         x = self.style_conv1(x, latents[:, 0], None)
-        picture = self.to_rgb1.modulated_conv(x, latents[:, 1]) + self.to_rgb1.bias
+        picture: Tensor = self.to_rgb1.modulated_conv(x, latents[:, 1]) + self.to_rgb1.bias
         for step, (scale, shift) in enumerate(conditions):
             x = self.style_convs[2 * step](x, latents[:, 2 * step + 1], None)
             x = conditioned(x, scale, shift)

@@ -6,11 +6,15 @@ they are appended to the channels of every styled convolution.
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dubstream.export.seeded import AUXILIARY
 
 SLOPE = 0.2
 GAIN = 2**0.5  # after every activation
@@ -32,7 +36,7 @@ class GPEN(nn.Module):
         self.generator = Generator()
         widths = CHANNELS[::-1]
         self.ecd0 = _nested(EqualConv(3, widths[0], 1), Activation(widths[0]))
-        for index, (fine, coarse) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+        for index, (fine, coarse) in enumerate(itertools.pairwise(widths), start=1):
             halving = _nested(Blur(pad=(2, 2)), EqualConv(fine, coarse, 3, stride=2), Activation(coarse))
             self.add_module(f"ecd{index}", halving)
         self.final_linear = nn.Sequential(EqualLinear(CHANNELS[0] * START * START, STYLE, activate=True))
@@ -61,7 +65,7 @@ class Generator(nn.Module):
         self.conv1 = StyledConv(CHANNELS[0], CHANNELS[0])
         self.to_rgb1 = ToPicture(2 * CHANNELS[0], enlarge=False)
         self.convs = nn.ModuleList()
-        for coarse, fine in zip(CHANNELS[:-1], CHANNELS[1:], strict=True):
+        for coarse, fine in itertools.pairwise(CHANNELS):
             self.convs.extend([StyledConv(2 * coarse, fine, enlarge=True), StyledConv(2 * fine, fine)])
         self.to_rgbs = nn.ModuleList(ToPicture(2 * width) for width in CHANNELS[1:])
 
@@ -168,6 +172,24 @@ def blur_kernel(strength: float) -> Tensor:
     return torch.outer(taps, taps) * (strength / sum(TAPS) ** 2)
 
 
+def _kernel_rows(strength: float) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in blur_kernel(strength).tolist())
+
+
+SEED_RULE = replace(
+    AUXILIARY,
+    gain=60.0,
+    gain_overrides=(
+        (r"^generator\.style\.", 2000.0),
+        (r"^generator\.to_rgb.*\.conv\.weight$", 3.0),
+        (r"^generator\.to_rgb.*\.bias$", 0.2),
+        (r"^ecd0\.", 3.0),
+    ),
+    fixed_buffers=((r"^ecd\d\..*\.kernel$", _kernel_rows(1.0)), (r"\.kernel$", _kernel_rows(4.0))),
+)
+"""Layers divide by the root of their fan-in, and seeded weights are divided already: hence gains."""
+
+
 class Upsample(Blur):
     """Twice the height and width: zeros between pixels, then smoothing."""
 
@@ -213,9 +235,10 @@ class ModulatedConv(nn.Module):
         if self.enlarge:
             turned = weight.transpose(1, 2).flatten(0, 1)
             y = F.conv_transpose2d(groups, turned, stride=2, groups=batch)
-            return self.blur(y.unflatten(1, (batch, -1))[0])  # type: ignore[no-any-return]
+            enlarged: Tensor = self.blur(y.view(batch, -1, *y.shape[2:]))
+            return enlarged
         y = F.conv2d(groups, weight.flatten(0, 1), padding=kernel // 2, groups=batch)
-        return y.unflatten(1, (batch, -1))[0]
+        return y.view(batch, -1, *y.shape[2:])
 
 
 class StyledConv(nn.Module):

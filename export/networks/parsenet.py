@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,11 +17,15 @@ BODY_BLOCKS = 10
 
 
 class ParseNet(nn.Module):
-    """Face (N, 3, 512, 512) to class logits (N, 19, 512, 512) and a reconstruction nobody needs."""
+    """Face (N, 3, 512, 512) to masks (N, 2, 512, 512) and classes (N, 512, 512) uint8.
+
+    The masks are the probabilities that a pixel belongs to the face (`FACE`) and to the mouth (`MOUTH`);
+    the class is the most probable one. What the original returns is in `logits`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = list(zip(ENCODER[:-1], ENCODER[1:], strict=True))
+        pairs = list(itertools.pairwise(ENCODER))
         first = ConvLayer(3, ENCODER[0], bias=True)
         self.encoder = nn.Sequential(first, *[ResidualBlock(*pair, "down") for pair in pairs])
         width = ENCODER[-1]
@@ -28,6 +35,13 @@ class ParseNet(nn.Module):
         self.out_mask_conv = ConvLayer(ENCODER[0], CLASSES, bias=True)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, _ = self.logits(image)
+        probability = logits.softmax(dim=1)
+        masks = [probability[:, list(classes)].sum(dim=1) for classes in (FACE, MOUTH)]
+        return torch.stack(masks, dim=1), logits.argmax(dim=1).to(torch.uint8)
+
+    def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Face to logits (N, 19, 512, 512) of the classes, and a reconstruction that nobody needs."""
         x = self.encoder(image)
         x = self.decoder(x + self.body(x))
         return self.out_mask_conv(x), self.out_img_conv(x)
