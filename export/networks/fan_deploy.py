@@ -7,18 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dubstream.export.networks.fan import FAN, STACKS
-from dubstream.export.networks.rewrite import Rewriter, fixed_conv, merged_batch_norm
+from dubstream.export.networks.rewrite import Rewriter, constant, fixed_conv, merged_batch_norm
 
 
 class DeployableFAN(nn.Module):
     """`FAN`, ready for export; same input and output.
 
-    The norms inside the blocks stay: what they read is also read without them.
+    The norms inside the blocks stay, as what they read is also read without them; but what they do is worked
+    out beforehand, so that no root of a small variance is taken in half precision.
     """
 
     def __init__(self, plain: FAN) -> None:
         super().__init__()
-        copied = Rewriter({})
+        copied = Rewriter({nn.BatchNorm2d: fixed_norm})
         self.stem = merged_batch_norm(plain.conv1, plain.bn1)
         self.blocks = nn.ModuleList(copied(block) for block in (plain.conv2, plain.conv3, plain.conv4))
         parts = [{name: plain.get_submodule(f"{name}{stack}") for name in _NAMES} for stack in range(STACKS)]
@@ -43,6 +44,15 @@ class DeployableFAN(nn.Module):
 
 
 _NAMES = ("m", "top_m_", "conv_last", "bn_end", "l")
+
+
+def fixed_norm(norm: nn.BatchNorm2d, _: Rewriter) -> nn.BatchNorm2d:
+    """Rule: the same scale and shift per channel as weight and bias of a norm of mean 0 and variance 1."""
+    scale = norm.weight.double() / torch.sqrt(norm.get_buffer("running_var").double() + norm.eps)
+    shift = norm.bias.double() - norm.get_buffer("running_mean").double() * scale
+    fixed = nn.BatchNorm2d(norm.num_features, eps=0.0)  # ONNX Runtime and TensorRT fuse a norm with its ReLU
+    fixed.weight, fixed.bias = constant(scale.float()), constant(shift.float())
+    return fixed
 
 
 def _last(part: dict[str, nn.Module]) -> nn.Conv2d:

@@ -15,10 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from dubstream.engines import face_specs
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import UsageError
+from dubstream.export.face_pictures import DetectorPictures, FANPictures
 from dubstream.export.fidelity import fidelity_cases, judge
 from dubstream.export.networks import NetworkFactory, fan_deploy, retinaface_deploy, s3fd_deploy
 from dubstream.export.networks.fan import FAN
 from dubstream.export.networks.retinaface import RetinaFace
+from dubstream.export.networks.rewrite import Rewriter
 from dubstream.export.networks.s3fd import S3FD
 from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, torch_runner
 from dubstream.export.seeded import AUXILIARY, seeded_state
@@ -197,3 +199,31 @@ def test_a_specs_name_tells_the_size_unless_it_is_the_usual_one() -> None:
 def test_pictures_too_small_for_a_detector_are_refused(spec: type) -> None:
     with pytest.raises(UsageError, match="31"):
         spec(64, 31)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_detectors_see_blue_first_minus_the_means(dtype: torch.dtype) -> None:
+    picture = np.random.default_rng(4).integers(0, 256, (2, 6, 5, 3), dtype=np.uint8)
+    seen = DetectorPictures(nn.Identity(), dtype)(torch.from_numpy(picture))
+    assert seen.dtype == dtype
+    want = picture.transpose(0, 3, 1, 2) - np.array([104, 117, 123])[:, None, None]
+    assert np.array_equal(seen.float().numpy(), want)  # differences of bytes are exact in every type
+
+
+def test_fan_sees_red_first_and_gives_half_floats() -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (2, 6, 6, 3), dtype=np.uint8)
+    network = FANPictures(nn.Identity(), torch.float32)
+    levels = network.levels(torch.from_numpy(picture))
+    assert np.array_equal(levels.numpy(), picture[..., ::-1].transpose(0, 3, 1, 2) / np.float32(255))
+    assert torch.equal(network(torch.from_numpy(picture)), levels.half())
+
+
+def test_small_variances_survive_half_precision() -> None:
+    norm = nn.BatchNorm2d(128).eval()
+    norm.load_state_dict(seeded_state(norm, AUXILIARY))
+    norm.get_buffer("running_var").fill_(1e-9)  # a dead channel; float16 holds nothing below 6e-8
+    fixed = fan_deploy.fixed_norm(norm, Rewriter({}))
+    x = 1e-3 * torch.randn(1, 128, 4, 4, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        want, got = norm(x), fixed.eval().half()(x.half()).float()
+    assert float((got - want).abs().max()) < 2e-3 * float(want.abs().max())
