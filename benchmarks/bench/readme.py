@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from dubstream.benchmarks.bench.report import Ratio, ratios
-from dubstream.benchmarks.bench.report_data import (
+from dubstream.benchmarks.bench.report_data import find
+from dubstream.benchmarks.bench.report_files import exit_with, read_rows, write_text
+from dubstream.benchmarks.bench.report_points import (
     Dub,
     FidelityPoint,
     Findings,
     Machine,
     NetworkPoint,
     PeakPoint,
-    find,
 )
-from dubstream.benchmarks.bench.report_files import exit_with, read_rows, write_text
 from dubstream.engines.errors import UsageError, VerificationError
 
 NAMES = {"dnet": "D-Net", "lnet": "L-Net", "enet": "E-Net", "recon": "ReconNet"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dubstream.benchmarks.bench.base import KEPT, SLOWER
 from dubstream.benchmarks.bench.plots import (
     BASELINES,
     is_ours,
@@ -16,15 +17,17 @@ from dubstream.benchmarks.bench.plots import (
     plot_throughput,
     render,
 )
-from dubstream.benchmarks.bench.report_data import (
+from dubstream.benchmarks.bench.report_points import (
+    Comparison,
     Dub,
     FidelityPoint,
     Findings,
     Machine,
     NetworkPoint,
+    NotMeasured,
     PeakPoint,
 )
-from dubstream.engines.page import Cell, Part, Section, Table
+from dubstream.engines.page import Cell, Part, Section, Table, Verdict
 from dubstream.engines.page import Figure as PageFigure
 
 if TYPE_CHECKING:
@@ -73,7 +76,10 @@ class Ratio:
 
 
 def ratios(points: Sequence[NetworkPoint]) -> list[Ratio]:
-    """All comparisons that compare like with like: same network, batch, threads and commit."""
+    """All comparisons that compare like with like: same network, batch, threads and commit.
+
+    An engine driven through host memory is compared with the same engine in the same precision.
+    """
 
     def case(point: NetworkPoint) -> tuple[object, ...]:
         return point.network, point.batch, point.threads, point.row.get("commit")
@@ -82,8 +88,17 @@ def ratios(points: Sequence[NetworkPoint]) -> list[Ratio]:
         Ratio(ours, baseline)
         for ours in points
         for baseline in points
-        if is_ours(ours) and not is_ours(baseline) and case(ours) == case(baseline)
+        if is_ours(ours) and not is_ours(baseline) and case(ours) == case(baseline) and _alike(ours, baseline)
     ]
+
+
+def _alike(ours: NetworkPoint, baseline: NetworkPoint) -> bool:
+    """Whether a driven engine is ours; other baselines are everybody's."""
+    words = baseline.variant.split("/")
+    if "driver" not in words:
+        return True
+    same = {*ours.variant.split("/")} - {"engine"} == {*words} - {"driver"}
+    return same and ours.precision == baseline.precision
 
 
 def plots(findings: Findings) -> Iterator[Plot]:
@@ -133,10 +148,40 @@ def sections(findings: Findings, drawn: Sequence[Plot]) -> list[Section]:
     if drawn:
         figures = [PageFigure(render(plot.figure, "svg"), plot.caption) for plot in drawn]
         found.append(Section("Plots", figures))
+    if findings.not_measured:
+        found.append(_absent_section(findings.not_measured))
+    if findings.comparisons:
+        found.append(_comparison_section(findings.comparisons))
     if findings.skipped:
         rows = [(reason, count) for reason, count in findings.skipped.most_common()]
         found.append(Section("Rows left out", [Table(("why", "rows"), rows)]))
     return found
+
+
+def _absent_section(points: Sequence[NotMeasured]) -> Section:
+    failed = any(point.failed for point in points)
+    rows: list[tuple[Cell, ...]] = [
+        (point.stage, point.batch, Verdict.FAILED if point.failed else Verdict.NOT_RUN, point.reason)
+        for point in points
+    ]
+    table = Table(("what", "batch", "", "why"), rows)
+    return Section("Not measured", [table], Verdict.FAILED if failed else Verdict.NOT_RUN)
+
+
+def _comparison_section(points: Sequence[Comparison]) -> Section:
+    verdicts = {SLOWER: Verdict.FAILED, KEPT: Verdict.PASSED}
+    rows: list[tuple[Cell, ...]] = []
+    for point in points:
+        estimate, low, high = point.slowdown or (None, 0.0, 0.0)
+        interval = "" if estimate is None else f"{low:.3f}–{high:.3f}"
+        verdict = verdicts.get(point.outcome, Verdict.NOT_RUN)
+        rows.append((point.case, verdict, point.outcome, estimate, interval))
+    table = Table(
+        ("case", "", "outcome", "slowdown", "95 % interval"), rows,
+        "How many times longer than in the base, the machine's own speed in both runs taken out.",
+    )  # fmt: skip
+    worst = Verdict.FAILED if any(row[1] is Verdict.FAILED for row in rows) else Verdict.PASSED
+    return Section("Against a saved base", [table], worst)
 
 
 def _of_machine(findings: Findings, machine: Machine) -> Iterator[Section]:

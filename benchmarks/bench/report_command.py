@@ -9,8 +9,9 @@ import typer
 
 from dubstream.benchmarks.bench.plots import Format, render, require_matplotlib
 from dubstream.benchmarks.bench.report import Plot, plots, sections
-from dubstream.benchmarks.bench.report_data import Findings, find
+from dubstream.benchmarks.bench.report_data import find
 from dubstream.benchmarks.bench.report_files import read_rows
+from dubstream.benchmarks.bench.report_points import Findings
 from dubstream.engines.atomic import atomic_file
 from dubstream.engines.errors import UsageError
 from dubstream.engines.page import Section, Table, cell_text, check_page, write_page

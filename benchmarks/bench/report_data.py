@@ -10,159 +10,29 @@ one that says nothing known is counted, not guessed at.
 | a stage of a dub | ``dub/CLIP/STAGE`` | ``ms_per_frame`` |
 | fidelity | ``fidelity/NET/PRECISION`` | ``max_abs``, ``tolerance_share`` |
 | a peak of the machine | ``peak/WHAT`` | unit ``GFLOP/s`` or ``GB/s`` |
+| something not measured | any | ``status``, ``reason`` |
+| a comparison with a base | none | ``against``, ``outcome``, ``slowdown`` |
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
+from dubstream.benchmarks.bench.report_points import (
+    Comparison,
+    Dub,
+    FidelityPoint,
+    Findings,
+    Machine,
+    NetworkPoint,
+    NotMeasured,
+    PeakPoint,
+    Point,
+    Row,
+    StagePoint,
+)
 from dubstream.engines.specs import SPECS
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where rows were measured: a processor and its cores in use, the GPU if there was one."""
-
-    cpu: str
-    cores: int
-    gpu: str | None = None
-
-    @property
-    def title(self) -> str:
-        """In words."""
-        host = f"{self.cpu}, {self.cores} core{'' if self.cores == 1 else 's'}"
-        return host if self.gpu is None else f"{self.gpu} ({host})"
-
-
-@dataclass(frozen=True)
-class NetworkPoint:
-    """One network, variant and batch.
-
-    Attributes:
-        network, variant: e.g. ``enet`` and ``eager``, or ``engine/onnxruntime``.
-        precision: of the artifact; "" where the row does not say.
-        batch, threads: of the call; threads None where the row does not say.
-        n: samples.
-        ms, low_ms, high_ms: of one call: median, and 5th and 95th percentile.
-        gflops: 10^9 floating-point operations per second (two for a multiply-accumulate) that the
-            network needs; a variant that does more, such as dead branches, is not given credit for it.
-        row: all of it.
-    """
-
-    network: str
-    variant: str
-    precision: str
-    batch: int
-    threads: int | None
-    n: int
-    ms: float
-    low_ms: float
-    high_ms: float
-    gflops: float
-    row: Row = field(repr=False)
-
-    @property
-    def items_per_s(self) -> float:
-        """Throughput."""
-        return 1e3 * self.batch / self.ms
-
-    @property
-    def label(self) -> str:
-        """Variant, with its precision where the row says."""
-        return f"{self.variant} {self.precision}".strip()
-
-
-@dataclass(frozen=True)
-class StagePoint:
-    """One stage of a dub: milliseconds per output frame, share of busy time, a batch's percentiles."""
-
-    stage: str
-    ms_per_frame: float
-    share: float
-    batch_ms: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Dub:
-    """One dub and its stages, slowest first."""
-
-    clip: str
-    frames: int
-    fps: float
-    wall_over_slowest: Mapping[str, float | None]
-    stages: tuple[StagePoint, ...]
-    row: Row = field(repr=False)
-
-
-@dataclass(frozen=True)
-class FidelityPoint:
-    """How far one artifact is from its PyTorch network, worst of all test cases.
-
-    Attributes:
-        network, precision: of the artifact.
-        cases: test cases times outputs.
-        max_abs, tolerance_share: largest difference; the largest share of its tolerance that was used.
-        cosine, relative_l2: worst of the cases.
-        psnr: worst in decibels; None without noise.
-    """
-
-    network: str
-    precision: str
-    cases: int
-    max_abs: float
-    tolerance_share: float
-    cosine: float
-    relative_l2: float
-    psnr: float | None
-    row: Row = field(repr=False)
-
-
-@dataclass(frozen=True)
-class PeakPoint:
-    """What the machine reaches on something large and simple: GFLOP/s, or GB/s of a copy."""
-
-    name: str
-    unit: str
-    median: float
-    n: int
-    row: Row = field(repr=False)
-
-
-Point = NetworkPoint | Dub | FidelityPoint | PeakPoint
-P = TypeVar("P", NetworkPoint, Dub, FidelityPoint, PeakPoint)
-
-
-@dataclass
-class Findings:
-    """What some rows say, by machine; of equal cases the one read last.
-
-    Attributes:
-        points: machine and case to what was measured; fidelity belongs to the artifact, not to a machine.
-        skipped: why rows were left out, and how many.
-    """
-
-    points: dict[tuple[Machine | None, tuple[Any, ...]], Point] = field(default_factory=dict)
-    skipped: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def machines(self) -> list[Machine]:
-        """All machines, in order of their first row."""
-        return list(dict.fromkeys(machine for machine, _ in self.points if machine is not None))
-
-    def of(self, machine: Machine, kind: type[P]) -> list[P]:
-        """What was measured of one kind on one machine."""
-        return [
-            point for (where, _), point in self.points.items() if where == machine and isinstance(point, kind)
-        ]
-
-    def all(self, kind: type[P]) -> list[P]:
-        """What was measured of one kind anywhere."""
-        return [point for point in self.points.values() if isinstance(point, kind)]
 
 
 def find(rows: Iterable[Row]) -> Findings:
@@ -177,11 +47,16 @@ def find(rows: Iterable[Row]) -> Findings:
             continue
         try:
             point = _READERS[_kind(row)](row)
-            machine = None if isinstance(point, FidelityPoint) else machine_of(row)
+            placeless = isinstance(point, FidelityPoint | NotMeasured | Comparison)
+            machine = None if placeless else machine_of(row)
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             findings.skipped["fields missing or of another type"] += 1
             continue
-        if isinstance(point, StagePoint):
+        if isinstance(point, NotMeasured):
+            findings.not_measured.append(point)
+        elif isinstance(point, Comparison):
+            findings.comparisons.append(point)
+        elif isinstance(point, StagePoint):
             stages.setdefault((machine, _clip(row)), []).append(point)
         elif isinstance(point, Dub):
             # Stages that follow belong to this dub; those of an earlier one are out of date.
@@ -209,18 +84,18 @@ def machine_of(row: Row) -> Machine:
 
 
 def _problem(row: Row) -> str | None:
-    if "against" in row:
-        return "a comparison with a base"
-    if not isinstance(row.get("stage"), str):
+    if "against" not in row and not isinstance(row.get("stage"), str):
         return "no stage"
     if row.get("dry_run"):
         return "dry run"
-    if row.get("status", "passed") != "passed" or "skipped" in row:
-        return "not measured, with a reason"
     return None if _kind(row) in _READERS else "unknown"
 
 
 def _kind(row: Row) -> str:
+    if "against" in row:
+        return "against"
+    if row.get("status", "passed") != "passed":
+        return "absent"
     parts = str(row["stage"]).split("/")
     if parts[0] == "networks":
         parts = parts[1:]
@@ -310,6 +185,19 @@ def _peak(row: Row) -> PeakPoint:
     return PeakPoint(name, str(row["unit"]), _figures(row)[0], int(row["n"]), row)
 
 
+def _absent(row: Row) -> NotMeasured:
+    batch = str(row.get("batch", ""))
+    return NotMeasured(str(row["stage"]), batch, row["status"] == "failed", str(row["reason"]))
+
+
+def _against(row: Row) -> Comparison:
+    found = row["slowdown"]
+    slowdown = (
+        None if found is None else (float(found["estimate"]), float(found["low"]), float(found["high"]))
+    )
+    return Comparison(str(row["against"]), str(row["outcome"]), slowdown)
+
+
 def _clip(row: Row) -> str:
     return str(row["stage"]).split("/", 2)[1]
 
@@ -322,10 +210,12 @@ def _case(point: NetworkPoint | FidelityPoint | PeakPoint) -> tuple[Any, ...]:
     return ("peak", point.name, point.row.get("threads"))
 
 
-_READERS: dict[str, Callable[[Row], NetworkPoint | Dub | StagePoint | FidelityPoint | PeakPoint]] = {
+_READERS: dict[str, Callable[[Row], Point | StagePoint | NotMeasured | Comparison]] = {
     "network": _network,
     "dub": _dub,
     "stage": _stage,
     "fidelity": _fidelity,
     "peak": _peak,
+    "absent": _absent,
+    "against": _against,
 }

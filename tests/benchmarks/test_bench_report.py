@@ -10,9 +10,11 @@ import pytest
 
 from dubstream.benchmarks.bench.plots import is_ours, plot_latency, render
 from dubstream.benchmarks.bench.report import network_table, plots, ratios, sections
-from dubstream.benchmarks.bench.report_data import Dub, FidelityPoint, Machine, NetworkPoint, PeakPoint, find
+from dubstream.benchmarks.bench.report_data import find
 from dubstream.benchmarks.bench.report_files import read_rows, write_rows
+from dubstream.benchmarks.bench.report_points import Dub, FidelityPoint, Machine, NetworkPoint, PeakPoint
 from dubstream.engines.errors import StorageError
+from dubstream.engines.page import Table, Verdict
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run
 
@@ -119,11 +121,11 @@ def test_stages_measured_batch_by_batch_replace_those_of_the_whole() -> None:
     ("row", "why"),
     [
         ({"unit": "ms"}, "no stage"),
-        ({"against": "enet/engine/1", "outcome": "kept"}, "a comparison with a base"),
+        ({"against": "enet/engine/1", "outcome": "kept"}, "fields missing or of another type"),
         ({"stage": "kernels/crop", "unit": "ms", **HERE}, "unknown"),
         ({"stage": "nonet/eager", "batch": 1, **HERE}, "unknown"),
         (network("enet/onnx", 1.0, dry_run=True), "dry run"),
-        (network("enet/compile", 1.0, status="not run"), "not measured, with a reason"),
+        (network("enet/compile", 1.0, status="not run"), "fields missing or of another type"),
         (network("enet/onnx", 1.0, unit="furlongs"), "fields missing or of another type"),
         (network("enet/onnx", -1.0), "fields missing or of another type"),
         ({"stage": "enet/onnx", "batch": 1, "unit": "ms", **HERE}, "fields missing or of another type"),
@@ -153,6 +155,44 @@ def test_a_paired_ratio_is_taken_from_the_row() -> None:
     (ratio,) = ratios(find(rows).all(NetworkPoint))
     assert (ratio.value, ratio.interval) == (2.5, (2.4, 2.6))
     assert ratio.ours.label == "engine/onnxruntime fp32"
+
+
+def test_a_driven_engine_is_compared_with_itself() -> None:
+    rows = [
+        network(f"enet/{kind}/onnxruntime/{precision}", 10.0, precision=precision)
+        for kind in ("engine", "driver")
+        for precision in ("fp16", "fp32")
+    ]
+    found = ratios(find(rows).all(NetworkPoint))
+    assert [(ratio.ours.label, ratio.baseline.label) for ratio in found] == [
+        (f"engine/onnxruntime {precision}", f"driver/onnxruntime {precision}")
+        for precision in ("fp16", "fp32")
+    ]
+
+
+def test_what_was_not_measured_and_what_is_slower_is_said_with_the_reason() -> None:
+    interval = {"estimate": 1.3, "low": 1.25, "high": 1.35}
+    findings = find(
+        [
+            {"stage": "enet/compile", "batch": 1, "status": "not run", "reason": "no C compiler", **HERE},
+            {"stage": "lnet/engine", "status": "failed", "reason": "off by 0.1", **HERE},
+            {"against": "enet/engine/1", "outcome": "slower", "slowdown": interval, "raw": 1.4},
+            {"against": "recon/engine/1", "outcome": "not in the base", "slowdown": None, "raw": None},
+        ]
+    )
+    absent, against = sections(findings, [])
+    assert (absent.verdict, against.verdict) == (Verdict.FAILED, Verdict.FAILED)
+    assert isinstance(absent.parts[0], Table)
+    assert isinstance(against.parts[0], Table)
+    assert [row[1:] for row in absent.parts[0].rows] == [
+        ("1", Verdict.NOT_RUN, "no C compiler"),
+        ("", Verdict.FAILED, "off by 0.1"),
+    ]
+    assert [row[1:] for row in against.parts[0].rows] == [
+        (Verdict.FAILED, "slower", 1.3, "1.250–1.350"),
+        (Verdict.NOT_RUN, "not in the base", None, ""),
+    ]
+    assert findings.skipped == {}
 
 
 def test_the_table_says_how_far_from_the_peak_and_from_eager() -> None:
