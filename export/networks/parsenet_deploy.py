@@ -51,7 +51,7 @@ def _twin(block: nn.Module, rewrite: Rewriter) -> nn.Module:
 
 
 class Masks(nn.Module):
-    """Logits (N, 19, H, W) to the probabilities of face and mouth (N, 2, H, W)."""
+    """Logits (N, 19, H, W) to the probabilities of face and mouth (N, 2, H, W), in float32 in any case."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,8 @@ class Masks(nn.Module):
         self.sums = fixed_conv(members)
 
     def forward(self, logits: Tensor) -> Tensor:
-        # The largest is taken off first: the sum of all is between 1 and 19 in any precision.
+        logits = logits.float()
+        # The largest is taken off first: the sum of all is between 1 and 19.
         weights = torch.exp(logits - logits.amax(dim=1, keepdim=True))
         sums = self.sums(weights)
         y: Tensor = sums[:, :2] / sums[:, 2:]
