@@ -3,6 +3,9 @@
 A base file keeps every sample with the speed its machine had in the same round, because two runs are never
 simultaneous: see `dubstream.benchmarks.bench.statistics.slowdown`. A case fails only when even the lower end
 of its slowdown's interval is above what is allowed.
+
+Wall time decides where both runs had their cores to themselves. On a starved machine it is that of the other
+programs: there CPU time decides, and a loss that is all waiting would be missed; the verdict says which.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from dubstream.engines.errors import UsageError
 from dubstream.engines.storage import open_plain, storage_errors
 
 FORMAT = 1
+QUIET = 0.9
+"""CPU time over wall time and threads, of the anchors, from which a machine counts as quiet."""
+WALL, CPU = "wall", "cpu"
 MAX_BYTES = 64 << 20
 _SAME = ("cpu", "cores", "threads", "gpu")
 """Facts without which times compare nothing."""
@@ -51,26 +57,31 @@ class Verdict:
         key: network, variant, backend, precision and batch.
         outcome: one of the words above.
         slowdown: normalised by the machine's speed, with its interval; None where there is none.
-        raw: ratio of the plain medians, for people.
+        raw: ratio of the plain medians of wall time, for people.
+        clock: which time decided.
     """
 
     key: str
     outcome: str
     slowdown: Interval | None = None
     raw: float | None = None
+    clock: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A row."""
         interval = None if self.slowdown is None else self.slowdown.as_json()
-        return {"against": self.key, "outcome": self.outcome, "slowdown": interval, "raw": self.raw}
+        return {
+            "against": self.key,
+            "outcome": self.outcome,
+            "slowdown": interval,
+            "raw": self.raw,
+            "clock": self.clock,
+        }
 
 
 def save_base(path: Path, results: Results) -> None:
     """Write the cases of `results`; `StorageError` when that fails."""
-    cases = {
-        key: {"work": asdict(case.work), "samples": case.samples.as_json()}
-        for key, case in results.cases.items()
-    }
+    cases = {key: asdict(case) for key, case in results.cases.items()}
     content = {"format": FORMAT, "facts": results.facts, "cases": cases}
     publish(path, json.dumps(content, indent=1).encode())
 
@@ -141,16 +152,30 @@ def _verdict(base: Base, key: str, case: MeasuredCase, max_slowdown: float) -> V
     if key not in base.cases:
         return Verdict(key, NEW)
     before = base.cases[key]
-    interval = slowdown(case.samples, before.samples, before.work)
-    raw = float(np.median(case.samples.seconds) / np.median(before.samples.seconds))
-    if min(len(case.samples.seconds), len(before.samples.seconds)) < MIN_SAMPLES:
-        return Verdict(key, TOO_FEW, interval, raw)
-    return Verdict(key, SLOWER if interval.low > max_slowdown else KEPT, interval, raw)
+    clock = WALL if case.cpu is None or before.cpu is None else clock_of(case, before)
+    now, then = (case.wall, before.wall) if clock == WALL else (case.cpu, before.cpu)
+    assert now is not None
+    assert then is not None
+    interval = slowdown(now, then, before.work)
+    raw = float(np.median(case.wall.seconds) / np.median(before.wall.seconds))
+    if min(len(now.seconds), len(then.seconds)) < MIN_SAMPLES:
+        return Verdict(key, TOO_FEW, interval, raw, clock)
+    return Verdict(key, SLOWER if interval.low > max_slowdown else KEPT, interval, raw, clock)
+
+
+def clock_of(now: MeasuredCase, before: MeasuredCase) -> str:
+    """Which time tells more of two runs; see the module."""
+    return WALL if min(now.cpu_share, before.cpu_share) >= QUIET else CPU
 
 
 def _case(plain: Mapping[str, Any]) -> MeasuredCase:
-    samples = Samples(**{name: tuple(map(_positive, values)) for name, values in plain["samples"].items()})
-    return MeasuredCase(samples, Work(**{name: float(value) for name, value in plain["work"].items()}))
+    work = Work(**{name: float(value) for name, value in plain["work"].items()})
+    cpu = None if plain["cpu"] is None else _samples(plain["cpu"])
+    return MeasuredCase(work, _positive(plain["cpu_share"]), _samples(plain["wall"]), cpu)
+
+
+def _samples(plain: Mapping[str, Any]) -> Samples:
+    return Samples(**{name: tuple(map(_positive, values)) for name, values in plain.items()})
 
 
 def _positive(value: Any) -> float:

@@ -202,7 +202,7 @@ def _measure(
     if save is not None and not results.failures:
         save_base(save, results)
     _show(results, verdicts, max_slowdown, as_json)
-    _judge(results, verdicts)
+    _judge(results, base is not None, verdicts)
 
 
 def _facts(options: BenchOptions) -> dict[str, Any]:
@@ -224,10 +224,13 @@ def _show(results: Results, verdicts: list[Verdict], max_slowdown: float, as_jso
         show_verdicts(verdicts, max_slowdown)
 
 
-def _judge(results: Results, verdicts: list[Verdict]) -> None:
-    from dubstream.benchmarks.bench.base import slower
+def _judge(results: Results, compared: bool, verdicts: list[Verdict]) -> None:
+    from dubstream.benchmarks.bench.base import KEPT, SLOWER, slower
 
     findings = [*results.failures, *slower(verdicts)]
+    if compared and not {KEPT, SLOWER} & {verdict.outcome for verdict in verdicts}:
+        outcomes = ", ".join(sorted({verdict.outcome for verdict in verdicts})) or "no cases"
+        findings.append(f"nothing could be held against the base: {outcomes}")
     if findings:
         more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise VerificationError(f"{findings[0]}{more}", hint="the report names all")

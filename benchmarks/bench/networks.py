@@ -17,12 +17,22 @@ from dubstream.benchmarks.bench import variants as kinds
 from dubstream.benchmarks.bench.cost import NetworkCost, network_cost
 from dubstream.benchmarks.bench.first_call import FirstCall, measured_apart
 from dubstream.benchmarks.bench.options import BenchOptions
-from dubstream.benchmarks.bench.peaks import CONV, COPY, MATMUL, Peak, PeakSizes, opened_peaks
+from dubstream.benchmarks.bench.peaks import (
+    CONV,
+    COPY,
+    MATMUL,
+    MeasuredPeaks,
+    Peak,
+    PeakSizes,
+    cpu_share,
+    opened_peaks,
+    samples_beside,
+)
 from dubstream.benchmarks.bench.pytorch import PlainNetwork, UnavailableError, close_to, torch_threads
 from dubstream.benchmarks.bench.results import MeasuredCase, Results
 from dubstream.benchmarks.bench.rounds import Series, measure_rounds
 from dubstream.benchmarks.bench.sessions import cpu_session
-from dubstream.benchmarks.bench.statistics import Samples, Work, paired_ratio
+from dubstream.benchmarks.bench.statistics import Work, paired_ratio
 from dubstream.benchmarks.bench.variants import Arrays, Variant
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.cache import cache_root
@@ -242,9 +252,9 @@ class _Subject:
     ) -> None:
         runs: dict[str, Callable[[], float | None]] = {f"{_PEAK}{peak.name}": peak.run for peak in peaks}
         series = measure_rounds(runs | {one.key: one.run for one in found}, self._options.stop)
-        measured = {peak.name: (peak, series[f"{_PEAK}{peak.name}"].device_s) for peak in peaks}
-        for name, (peak, seconds) in measured.items():
-            rates[name] += [peak.rate(second) for second in seconds]
+        measured = {peak.name: (peak, series[f"{_PEAK}{peak.name}"]) for peak in peaks}
+        for name, (peak, anchor) in measured.items():
+            rates[name] += [peak.rate(second) for second in anchor.device_s]
         for variant in found:
             precision = (
                 variant.facts["precision"] if variant.name in kinds.OURS else self._options.precisions[0]
@@ -262,23 +272,19 @@ class _Subject:
                 }
             self._results.timed(stage, own.wall_s, threads=self._options.threads, **facts)
             if variant.name in kinds.OURS and measured:
-                self._results.cases[f"{stage}/{batch}"] = _case(cost, own, measured)
+                self._results.cases[f"{stage}/{batch}"] = self._case(cost, own, measured)
+
+    def _case(self, cost: NetworkCost, own: Series, measured: MeasuredPeaks) -> MeasuredCase:
+        on_host = self._options.on_gpu is None
+        return MeasuredCase(
+            Work(cost.macs, cost.least_bytes),
+            cpu_share(measured, self._options.threads) if on_host else 1.0,
+            samples_beside(measured, own, lambda series: series.wall_s),
+            samples_beside(measured, own, lambda series: series.cpu_s) if on_host else None,
+        )
 
 
-_Measured = Mapping[str, tuple[Peak, list[float]]]
-
-
-def _case(cost: NetworkCost, own: Series, measured: _Measured) -> MeasuredCase:
-    (conv, conv_s), (copy, copy_s) = measured[CONV], measured[COPY]
-    samples = Samples(
-        tuple(own.wall_s),
-        tuple(second / conv.macs for second in conv_s),
-        tuple(second / copy.nbytes for second in copy_s),
-    )
-    return MeasuredCase(samples, Work(cost.macs, cost.least_bytes))
-
-
-def _cost_facts(cost: NetworkCost, own: Series, measured: _Measured) -> dict[str, Any]:
+def _cost_facts(cost: NetworkCost, own: Series, measured: MeasuredPeaks) -> dict[str, Any]:
     """Rates of the network as exported; baselines do the same work, whatever they multiply."""
     seconds = float(np.median(own.wall_s))
     facts: dict[str, Any] = {
@@ -289,10 +295,15 @@ def _cost_facts(cost: NetworkCost, own: Series, measured: _Measured) -> dict[str
         "traffic_mb": round(cost.traffic_bytes / 1e6, 3),
         "gflops": round(2 * cost.gmacs / seconds, 3),
     }
+    if any(own.cpu_s):
+        facts["cpu_ms"] = round(1000 * float(np.median(own.cpu_s)), 4)
     if own.device_s:
         facts["device_ms"] = round(1000 * float(np.median(own.device_s)), 4)
     if measured:
-        rates = {name: [peak.rate(second) for second in series] for name, (peak, series) in measured.items()}
+        rates = {
+            name: [peak.rate(second) for second in anchor.device_s]
+            for name, (peak, anchor) in measured.items()
+        }
         flops = float(np.median(np.maximum(rates[CONV], rates[MATMUL])))
         bandwidth = float(np.median(rates[COPY]))
         facts["peak_gflops"], facts["peak_gbytes_s"] = round(flops, 2), round(bandwidth, 2)

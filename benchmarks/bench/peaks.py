@@ -11,7 +11,7 @@ They run as engines of ONNX Runtime, so their threads, their clock and their dev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from dubstream.benchmarks.bench.rounds import Series
+from dubstream.benchmarks.bench.statistics import Samples
 from dubstream.benchmarks.bench.variants import Resident, seeded_batch
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.engine import Engine
@@ -27,6 +29,8 @@ from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
 from dubstream.runtime.streaming.device import Device
 
 CONV, MATMUL, COPY = "conv", "matmul", "copy"
+RUNS = 2
+"""Of a peak in one round."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class Peak:
 
     Attributes:
         name: see the module.
-        run: compute and wait, twice; returns the seconds of the faster run. What ran before on the machine
-            left its traces in caches and threads, and a peak is what can be reached.
+        run: compute and wait, `RUNS` times; returns the seconds of the fastest one: a peak is what can be
+            reached. As an anchor all of them count, because a preempted network is not the fastest, either.
         macs: multiply-accumulates of one run.
         nbytes: bytes read and written by one run, as far as it is judged by them.
     """
@@ -71,6 +75,26 @@ class Peak:
     def rate(self, seconds: float) -> float:
         """GFLOP/s, or GB/s of the copy."""
         return (2 * self.macs or self.nbytes) / seconds / 1e9
+
+
+MeasuredPeaks = Mapping[str, tuple[Peak, Series]]
+"""By name: the peak, and its rounds."""
+
+
+def samples_beside(peaks: MeasuredPeaks, own: Series, clock: Callable[[Series], Sequence[float]]) -> Samples:
+    """Times of a case on one clock, with the anchors of the same rounds on the same clock."""
+    (conv, conv_series), (copy, copy_series) = peaks[CONV], peaks[COPY]
+    return Samples(
+        tuple(clock(own)),
+        tuple(second / (RUNS * conv.macs) for second in clock(conv_series)),
+        tuple(second / (RUNS * copy.nbytes) for second in clock(copy_series)),
+    )
+
+
+def cpu_share(peaks: MeasuredPeaks, threads: int) -> float:
+    """How much of its threads' time the convolution really ran; 1 on a machine of one's own."""
+    conv = peaks[CONV][1]
+    return sum(conv.cpu_s) / sum(conv.wall_s) / threads
 
 
 @contextmanager
@@ -101,11 +125,11 @@ def _opened(
         engine = stack.enter_context(_engine(model, spec, threads, on_gpu))
         resident = Resident(device, engine, seeded_batch(spec, spec.max_batch))
         stack.callback(resident.close)
-        yield Peak(name, partial(_faster, resident.run), macs, nbytes)
+        yield Peak(name, partial(_fastest, resident.run), macs, nbytes)
 
 
-def _faster(run: Callable[[], float]) -> float:
-    return min(_wall(run), _wall(run))
+def _fastest(run: Callable[[], float]) -> float:
+    return min(_wall(run) for _ in range(RUNS))
 
 
 def _wall(run: Callable[[], float]) -> float:

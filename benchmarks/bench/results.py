@@ -19,12 +19,16 @@ class MeasuredCase:
     """One case of ours that a later run can be held against.
 
     Attributes:
-        samples: times and anchors, round by round.
         work: what the case asks of the machine.
+        cpu_share: how much of the threads' time the anchor convolution really ran; 1.0 on a GPU.
+        wall: times and anchors on the wall's clock, round by round.
+        cpu: the same on the clock of this process's threads; None on a GPU.
     """
 
-    samples: Samples
     work: Work
+    cpu_share: float
+    wall: Samples
+    cpu: Samples | None
 
 
 class Results:

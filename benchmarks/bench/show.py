@@ -85,18 +85,19 @@ def show_verdicts(verdicts: Sequence[Verdict], max_slowdown: float) -> None:
             verdict.key,
             verdict.outcome,
             *(
-                ("", "", "")
+                ("", "", "", "")
                 if verdict.slowdown is None
                 else (
                     f"{verdict.slowdown.estimate:.3f}",
                     f"{verdict.slowdown.low:.3f}-{verdict.slowdown.high:.3f}",
                     f"{verdict.raw:.3f}",
+                    str(verdict.clock),
                 )
             ),
         )
         for verdict in verdicts
     ]
-    columns = ("case", "outcome", "slowdown", "95 % interval", "raw")
+    columns = ("case", "outcome", "slowdown", "95 % interval", "raw wall", "clock")
     table(f"against the base, at most {max_slowdown:g} (normalised by the measured peaks)", columns, lines)
 
 

@@ -80,10 +80,6 @@ class Samples:
         found: Series = np.asarray(self.seconds) / needed
         return found
 
-    def as_json(self) -> dict[str, list[float]]:
-        """Plain lists."""
-        return {key: list(values) for key, values in vars(self).items()}
-
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """p50, p95 and p99 in milliseconds; of fewer than 100 samples p99 is about the slowest one."""
