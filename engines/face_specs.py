@@ -222,5 +222,5 @@ GANIMATION = NetworkSpec(
     tolerances={"color": _SCORES, "attention": _SCORES, "fused": _SCORES},
     gmacs=9.8,
     checkpoint="30_net_gen.pth",
-    licence="Apache-2.0 repository; trained on EmotioNet or CelebA (terms of their own)",
+    licence="Apache-2.0 repository; training data not stated there",
 )

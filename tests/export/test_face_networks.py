@@ -144,6 +144,17 @@ def test_masks_and_classes_are_those_of_the_golden_logits(forms: Forms) -> None:
         assert float((made["masks"][:, plane, ::8, ::8] - mask).abs().max()) < 1e-4
 
 
+def test_buffers_that_no_training_changes() -> None:
+    facts = layout("gpen")
+    shapes = {name: facts["parameters"][name] for name in facts["buffers"]}
+    state = seeded_state(shapes, gpen.SEED_RULE)
+    for name, rows in facts["fixed_buffer_values"].items():
+        assert torch.equal(state.pop(name), torch.tensor(rows) / 64)
+    assert not state
+    noise = "stylegan_decoder.noises.noise3"
+    assert not seeded_state({noise: (1, 1, 16, 16)}, gfpgan.SEED_RULE)[noise].any()
+
+
 def test_masks_of_logits_that_would_overflow() -> None:
     logits = picture(2, parsenet.CLASSES, 3, 5) * 300
     want = logits.softmax(dim=1)
