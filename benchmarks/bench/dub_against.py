@@ -3,7 +3,8 @@
 A dub is one round. Before every dub, and behind the last, the machine's peaks are measured; the anchors of
 a dub are the means of those around it. Each stage gives one sample a dub, its busy time per output frame,
 so an interval takes `MIN_SAMPLES` dubs. Stages of less than `LEAST_MS` a frame are left out: the clock and
-the scheduler decide about them, and nobody waits for them.
+the scheduler decide about them, and nobody waits for them. Stages share their process, so there is no
+CPU time of a stage: the wall's clock decides, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from dubstream.benchmarks.bench.base import (
@@ -55,6 +56,7 @@ class Anchors:
         self._options, self._sizes = options, sizes
         self._s_per_mac: list[float] = []
         self._s_per_byte: list[float] = []
+        self._cpu_shares: list[float] = []
 
     def __call__(self) -> None:
         """Measure now; the device's memory is free again afterwards. Raises `DeviceError`."""
@@ -69,8 +71,15 @@ class Anchors:
             ) as peaks,
         ):
             found = {peak.name: peak for peak in peaks}
-            self._s_per_mac.append(_seconds(found[CONV]) / found[CONV].macs)
-            self._s_per_byte.append(_seconds(found[COPY]) / found[COPY].nbytes)
+            wall_s, cpu_s = _seconds(found[CONV])
+            self._s_per_mac.append(wall_s / found[CONV].macs)
+            self._cpu_shares.append(cpu_s / wall_s / (stream.threads or usable_cpus()))
+            self._s_per_byte.append(_seconds(found[COPY])[0] / found[COPY].nbytes)
+
+    @property
+    def cpu_share(self) -> float:
+        """How much of its threads' time the convolution really ran on the CPU, median."""
+        return median(self._cpu_shares)
 
     def around(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Seconds per multiply-accumulate and per byte, one of each for what ran between two calls."""
@@ -148,9 +157,13 @@ class DubComparison:
 def dub_cases(bench: DubBench, anchors: Anchors) -> dict[str, MeasuredCase]:
     """The whole dub and its stages, by name, backend and stream; seconds per output frame."""
     macs, nbytes = anchors.around()
-    where = "/".join(str(bench.setting[name]) for name in ("backend", "precision", "batch", "slots"))
+    setting = bench.setting
+    # Spaces, where a table may break the line.
+    where = f"{setting['backend']} {setting['precision']} batch {setting['batch']} slots {setting['slots']}"
     return {
-        f"dub/{bench.name}{stage}/{where}": MeasuredCase(Samples(seconds, macs, nbytes), _work(stage))
+        f"dub/{bench.name}{stage} {where}": MeasuredCase(
+            work=_work(stage), cpu_share=anchors.cpu_share, wall=Samples(seconds, macs, nbytes), cpu=None
+        )
         for stage, seconds in _samples(bench)
     }
 
@@ -172,14 +185,16 @@ def _work(stage: str) -> Work:
     return Work(1e9 * SPECS[name].gmacs if name in SPECS else 1.0, 0.0)
 
 
-def _seconds(peak: Peak) -> float:
+def _seconds(peak: Peak) -> tuple[float, float]:
+    """Medians of wall time and of the process's CPU time."""
     peak.run()
-    found = []
+    wall_s, cpu_s = [], []
     for _ in range(TIMES):
-        began = perf_counter()
+        began, worked = perf_counter(), process_time()
         peak.run()
-        found.append(perf_counter() - began)
-    return median(found)
+        wall_s.append(perf_counter() - began)
+        cpu_s.append(process_time() - worked)
+    return median(wall_s), median(cpu_s)
 
 
 def _means(values: list[float]) -> tuple[float, ...]:

@@ -36,6 +36,7 @@ class MadeUpAnchors(Anchors):
         super().__init__(OPTIONS)
         self._s_per_mac = [1e-12 / one for one in speed]
         self._s_per_byte = [1e-10 / one for one in speed]
+        self._cpu_shares = [0.5]
 
 
 def made_up(
@@ -87,19 +88,19 @@ def comparison(tmp_path: Path) -> Comparison:
 
 def test_cases_are_the_whole_and_the_stages_that_matter() -> None:
     cases = dub_cases(*made_up(0))
-    where = "onnxruntime/fp32/4/2"
-    assert set(cases) == {f"dub/clip/{where}", f"dub/clip/track/{where}", f"dub/clip/synthesise/enet/{where}"}
-    case = cases[f"dub/clip/synthesise/enet/{where}"]
-    assert len(case.samples.seconds) == 7
+    where = "onnxruntime fp32 batch 4 slots 2"
+    assert set(cases) == {f"dub/clip{stage} {where}" for stage in ("", "/track", "/synthesise/enet")}
+    case = cases[f"dub/clip/synthesise/enet {where}"]
+    assert len(case.wall.seconds) == 7
     assert case.work.macs > 1e11
 
 
 def test_a_slower_stage_is_named(comparison: Comparison) -> None:
     bench, anchors = made_up(1, slower="track", times=1.3)
     held = comparison(anchors)
-    outcomes = {row["against"].split("/")[2]: row["outcome"] for row in held.finish(bench)}
-    assert outcomes["track"] == SLOWER
-    assert outcomes["synthesise"] == KEPT
+    outcomes = {row["against"].split()[0]: row["outcome"] for row in held.finish(bench)}
+    assert outcomes["dub/clip/track"] == SLOWER
+    assert outcomes["dub/clip/synthesise/enet"] == KEPT
     with pytest.raises(VerificationError, match="dub/clip/track"):
         held.judge()
 
@@ -137,11 +138,12 @@ def test_arguments_are_checked_before_the_work(tmp_path: Path) -> None:
 def test_anchors_are_the_means_of_what_was_measured_around(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = Anchors(OPTIONS, SMALL)
     for seconds in (1.0, 3.0, 5.0):
-        monkeypatch.setattr(dub_against, "_seconds", lambda _peak, seconds=seconds: seconds)
+        monkeypatch.setattr(dub_against, "_seconds", lambda _peak, seconds=seconds: (seconds, seconds / 2))
         anchors()
     per_mac, per_byte = anchors.around()
     assert len(per_mac) == len(per_byte) == 2
     assert per_mac[1] / per_mac[0] == pytest.approx(4 / 2)
+    assert anchors.cpu_share == 0.5
     assert per_byte[0] * 2 * 4 * SMALL.copy == pytest.approx(2.0)
 
 
@@ -157,7 +159,9 @@ def test_the_command_saves_and_compares(
     saved = load_base(base)
     assert json.loads(capsys.readouterr().out)["against"] == []
     assert saved.facts["threads"] == 1
-    assert {"dub/talk/onnxruntime/fp32/4/2", "dub/talk/track/onnxruntime/fp32/4/2"} <= set(saved.cases)
+    assert {f"dub/talk{stage} onnxruntime fp32 batch 4 slots 2" for stage in ("", "/track")} <= set(
+        saved.cases
+    )
     assert run([*common, "--against", str(base)]) == 1
     shown = capsys.readouterr()
     assert "too few samples" in shown.out
