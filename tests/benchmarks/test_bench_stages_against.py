@@ -164,5 +164,6 @@ def test_the_command_saves_and_compares(
     )
     assert run([*common, "--against", str(base)]) == 1
     shown = capsys.readouterr()
-    assert "too few samples" in shown.out
+    assert "against the base" in shown.out
+    assert "too few samples" in shown.err
     assert "--repeats 5 or more" in shown.err
