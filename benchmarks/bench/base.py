@@ -22,7 +22,7 @@ from dubstream.benchmarks.bench.results import MeasuredCase, Results
 from dubstream.benchmarks.bench.statistics import MIN_SAMPLES, Interval, Samples, Work, slowdown
 from dubstream.engines.atomic import publish
 from dubstream.engines.errors import UsageError
-from dubstream.engines.storage import open_plain, storage_errors
+from dubstream.engines.storage import NotPlainFileError, open_plain, storage_errors
 
 FORMAT = 1
 QUIET = 0.9
@@ -95,10 +95,16 @@ def load_base(path: Path) -> Base:
     """
     hint = f"make one: dubstream bench --save {path}"
     try:
-        with open_plain(path) as stream, storage_errors(path, "reading"):
-            raw = stream.read(MAX_BYTES + 1)
+        stream = open_plain(path.resolve())
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"--against {path}: expected a base file, found none", hint=hint) from None
+    except NotPlainFileError:
+        raise UsageError(f"--against {path}: expected a plain file", hint=hint) from None
+    except OSError:
+        with storage_errors(path, "opening"):
+            raise
+    with stream, storage_errors(path, "reading"):
+        raw = stream.read(MAX_BYTES + 1)
     try:
         if len(raw) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")

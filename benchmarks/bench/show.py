@@ -12,14 +12,18 @@ from dubstream.runtime.cli.show import table
 from dubstream.runtime.job.backend import HOST
 
 _SPEED = ("network", "batch", "n", "p50 ms", "p95", "p99", "device", "items/s")
-_COST = ("network", "batch", "GMAC", "GFLOP/s", "of peak", "roofline", "open ms", "first", "MiB")
+_COST = ("network", "batch", "GMAC", "GFLOP/s", "of peak", "of roof", "open", "first", "MiB")
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Timed rows, ratios, peaks, and what was not timed."""
     timed = [row for row in rows if row["status"] == PASSED and row["unit"] == "ms"]
     table("networks: wall time, and the device's own", _SPEED, [_speed(row) for row in timed])
-    table("cost, and the first call in a process of its own", _COST, [_cost(row) for row in timed])
+    table(
+        "cost against peak and roofline; first call in a process of its own, ms",
+        _COST,
+        [_cost(row) for row in timed],
+    )
     ratios = [
         (_label(row), str(row["batch"]), _short(other),
          f"{ratio['estimate']:.2f}", f"{ratio['low']:.2f}-{ratio['high']:.2f}")

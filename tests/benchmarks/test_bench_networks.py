@@ -17,7 +17,6 @@ from dubstream.benchmarks.bench.cost import network_cost
 from dubstream.benchmarks.bench.options import BenchOptions
 from dubstream.benchmarks.bench.pytorch import PlainNetwork, UnavailableError
 from dubstream.benchmarks.bench.results import Results
-from dubstream.benchmarks.bench.rounds import Stop
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import CheckpointError
 
