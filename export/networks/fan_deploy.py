@@ -50,7 +50,7 @@ def fixed_norm(norm: nn.BatchNorm2d, _: Rewriter) -> nn.BatchNorm2d:
     """Rule: the same scale and shift per channel as weight and bias of a norm of mean 0 and variance 1."""
     scale = norm.weight.double() / torch.sqrt(norm.get_buffer("running_var").double() + norm.eps)
     shift = norm.bias.double() - norm.get_buffer("running_mean").double() * scale
-    fixed = nn.BatchNorm2d(norm.num_features, eps=0.0)  # ONNX Runtime and TensorRT fuse a norm with its ReLU
+    fixed = nn.BatchNorm2d(norm.num_features, eps=0.0)  # ONNX Runtime fuses a norm with its ReLU
     fixed.weight, fixed.bias = constant(scale.float()), constant(shift.float())
     return fixed
 
