@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dubstream.engines.contract import NetworkSpec, TensorSpec, Tolerance
+from dubstream.engines.sidecar import FidelityRow
 from dubstream.export.fidelity import Array, compare, peak_of
 from dubstream.export.verify.inputs import CHANNELS, Probe, ends_of, is_picture
 from dubstream.export.verify.result import CaseRow, Rule
@@ -86,12 +87,24 @@ def row_of(
         row.psnr,
         similarity(want, got, tensor) if same else None,
         allowed,
-        row.max_abs / allowed,
+        _share(row, tolerance, rule, allowed),
         nan,
         inf,
         rule,
         problem or "",
     )
+
+
+def _share(row: FidelityRow, tolerance: Tolerance, rule: Rule, allowed: float) -> float:
+    """How much of the most exhausted allowance is used."""
+    shares = [row.max_abs / allowed]
+    if rule != "noise floor":
+        shares.append((1 - row.cosine) / (1 - tolerance.cosine))
+        if tolerance.relative_l2 is not None:
+            shares.append(row.relative_l2 / tolerance.relative_l2)
+        if tolerance.psnr is not None and row.psnr is not None:
+            shares.append(10 ** ((tolerance.psnr - row.psnr) / 20))  # of the noise's amplitude
+    return max(shares)
 
 
 def similarity(want: Array, got: Array, tensor: TensorSpec) -> float | None:

@@ -38,7 +38,9 @@ class CaseRow:
         psnr: decibels; None where nothing differs.
         ssim: structural similarity of a picture, 1 for equal ones; None where the output is none.
         allowed: largest `max_abs` the rule allows.
-        share: `max_abs` over `allowed`; at most 1 where the row holds.
+        share: how much of the tolerance is used by the measure that uses most: `max_abs` over `allowed`, and
+            under the rules ``tolerance`` and ``golden`` also cosine, relative L2 and PSNR, where they are
+            asked for, as ratios of errors. At most 1 where the row holds.
         nan, inf: how many values are NaN or infinite: (in the other link, in this one).
         rule: what it is judged by, see `Rule`.
         problem: why it does not hold; empty where it does.

@@ -123,7 +123,8 @@ class Verification:
             if _label(link) != label or link.name not in domain.results:
                 continue
             if not golden.holds(name, label):
-                found.append(_not_run(name, link, f"the golden has no {name} {label}"))
+                missing = f"the golden has no {name} {label}"
+                found.append(LinkResult(name, link.name, "golden", "not run", missing))
                 continue
             rows = _golden_rows(chain, link, label, domain, golden)
             verdict: Verdict = "passed" if all(rows) else "failed"
@@ -165,9 +166,10 @@ def _domains(chain: NetworkChain) -> dict[str, Domain]:
     return found if chain.pictures is None else found | {"pictures": chain.pictures}
 
 
-def _not_run(network: str, link: Link, reason: str = NO_ROOT) -> LinkResult:
+def _not_run(network: str, link: Link) -> LinkResult:
     before = link.predecessor
-    return LinkResult(network, link.name, "golden" if before is None else before.name, "not run", reason)
+    assert before is not None  # settings hold links below the root
+    return LinkResult(network, link.name, before.name, "not run", NO_ROOT)
 
 
 def _label(link: Link) -> str:
