@@ -82,6 +82,7 @@ class Graph:
         model: the model.
         nodes: its nodes, in order.
         maker: tensor to the position of the node that makes it.
+        weights: initializers by name.
         inputs, outputs: names of the tensors that come from outside and go outside.
         scopes: per node the dotted paths of the PyTorch modules it is in, from the whole network, "",
             inwards. A node that the clean-up made has none of its own and gets those of the node before it.
@@ -96,8 +97,8 @@ class Graph:
         for at, node in enumerate(self.nodes):
             for name in node.input:
                 self._readers.setdefault(name, []).append(at)
-        self._weights = {weight.name: weight for weight in graph.initializer}
-        self.inputs = [value.name for value in graph.input if value.name not in self._weights]
+        self.weights = {weight.name: weight for weight in graph.initializer}
+        self.inputs = [value.name for value in graph.input if value.name not in self.weights]
         self.outputs = [value.name for value in graph.output]
         self._declared = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
         self.scopes: list[tuple[str, ...]] = []
@@ -137,7 +138,7 @@ class Graph:
         nodes, needed = set[int](), set[str]()
         while open_:
             name = open_.pop()
-            if name in seen or not name or name in self._weights:
+            if name in seen or not name or name in self.weights:
                 continue
             seen.add(name)
             if name in stop:
@@ -157,7 +158,7 @@ class Graph:
         at, needed = self.way(wanted, given)
         feeds = {name: self._typed(name, given[name]) for name in sorted(needed)}
         used = {name for position in at for name in self.nodes[position].input}
-        weights = {name: weight for name, weight in self._weights.items() if name in used}
+        weights = {name: weight for name, weight in self.weights.items() if name in used}
         large = {name: weight for name, weight in weights.items() if _is_large(weight)}
         graph = helper.make_graph(
             [self.nodes[position] for position in at],
