@@ -6,6 +6,7 @@ torch, onnx and Polygraphy are imported only when there is work to do.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,6 +110,9 @@ def _run(
     device: int,
 ) -> None:
     try:
+        import_module("skimage.metrics")
+        if report is not None:
+            import_module("matplotlib.figure")
         from dubstream.export.verify import clip as clips
         from dubstream.export.verify import run as runs
         from dubstream.export.verify.chain import Settings

@@ -94,9 +94,12 @@ class LinkResult:
 
     @property
     def worst(self) -> CaseRow | None:
-        """The row to show: one that does not hold, else the one with the largest share of its tolerance."""
-        judged = sorted(self.rows, key=lambda row: (bool(row.problem), row.share), reverse=True)
-        return judged[0] if judged else None
+        """The row to show: not finite before not holding before the largest share of the tolerance."""
+
+        def badness(row: CaseRow) -> tuple[bool, bool, float]:
+            return bool(row.problem), any((*row.nan, *row.inf)), row.share
+
+        return max(self.rows, key=badness, default=None)
 
     def as_json(self) -> dict[str, Any]:
         """A plain form; infinite numbers become null, because JSON has none."""

@@ -73,6 +73,16 @@ def test_a_fault_in_the_half_precision_file_leaves_float32_alone(toy: Exported) 
     assert {result.fault.module for result in results if result.link == "fp16/onnx"} == {"core.conv"}
 
 
+def test_what_is_not_finite_is_found_and_counted(toy: Exported) -> None:
+    alter(toy, "fp32", lambda weights: np.full_like(weights, np.nan))
+    results = toy.chain(quick=True, precisions=("fp32",)).verify(Explainer())
+    assert {result.verdict for result in results} == {"failed"}
+    assert results[0].worst.nan == (0, 3 * 8 * 8)
+    assert results[1].worst.nan == (3 * 8 * 8,) * 2  # equal, and still no pass
+    assert results[0].fault.op == "Conv"
+    json.dumps(ChainReport(tuple(results), {}).as_json(), allow_nan=False)
+
+
 def test_a_missing_backend_is_not_run_and_never_passed(
     toy: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,14 @@ def test_bad_options_end_before_any_work(
     assert said.out == ""
 
 
+def test_a_missing_library_is_named_before_any_work(
+    toy: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    assert verify(toy) == 2
+    assert "skimage.metrics is not installed" in capsys.readouterr().err
+
+
 def test_nothing_to_verify_is_not_a_success(
     toy: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
