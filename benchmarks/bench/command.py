@@ -24,6 +24,8 @@ from dubstream.engines.specs import SPECS, spec_of
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import log, progress
 from dubstream.runtime.job.backend import Backend
+from dubstream.runtime.job.options import StreamOptions
+from dubstream.runtime.job.platforms import open_platform
 
 if TYPE_CHECKING:
     from dubstream.benchmarks.bench.base import Base, Verdict
@@ -136,6 +138,10 @@ def bench(
                 f"{path}: expected an existing folder, found none", hint=f"mkdir -p {path.parent}"
             )
     _require_report_extra()
+    # A missing driver shows before the minutes an export may take.
+    for one in options.backends:
+        with open_platform(one, StreamOptions(threads=options.threads)):
+            pass
     found = _artifacts(options, artifacts, checkpoints, weights)
     if by_op:
         _by_op(found, options, limit, as_json)

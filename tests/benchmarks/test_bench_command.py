@@ -12,8 +12,9 @@ import pytest
 from bench_toys import TINY
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench import networks, peaks, variants
+from dubstream.benchmarks.bench import command, networks, peaks, variants
 from dubstream.benchmarks.bench.rounds import measure_rounds
+from dubstream.engines.errors import DeviceError
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run
 
@@ -155,6 +156,17 @@ def test_bad_usage(
     bench: Bench, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
 ) -> None:
     refused(capsys, bench(*arguments), *words)
+
+
+def test_a_backend_that_is_not_there_shows_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*arguments: Any, **options: Any) -> Any:
+        raise DeviceError("no driver")
+
+    monkeypatch.setattr(command, "open_platform", missing)
+    code = run(["bench", "--artifacts", str(tmp_path), "--backend", "tensorrt"])
+    refused(capsys, code, "no driver", expected=69)
 
 
 def test_no_artifacts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
