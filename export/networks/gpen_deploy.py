@@ -49,7 +49,7 @@ class DeployableGPEN(nn.Module):
                 _check_blur(name, blur)
         levels = [plain.get_submodule(f"ecd{index}.0") for index in range(STEPS + 1)]
         self.levels = nn.ModuleList(_fixed_level(*level.children()) for level in levels)
-        self.code = _fixed_linear(plain.final_linear[0])
+        self.to_code = _fixed_linear(plain.final_linear[0])
         self.generator = FixedGenerator(plain.generator)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class DeployableGPEN(nn.Module):
         for level in self.levels:
             x = F.leaky_relu(level(x), SLOPE)
             features.append(x)
-        code = F.leaky_relu(self.code(x.flatten(1)), SLOPE)
+        code = F.leaky_relu(self.to_code(x.flatten(1)), SLOPE)
         picture: Tensor = self.generator(code, features[::-1])
         return picture
 
