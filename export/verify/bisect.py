@@ -14,8 +14,9 @@ from dubstream.export.verify.bisect_graph import Feeds, Graph, Load, onnx_runtim
 from dubstream.export.verify.bisect_search import Bisection, Fault, Noise, Reference
 
 NOISE = {
-    # Backends sum the thousands of products of a convolution in different orders: dozens of units.
-    "fp32": Noise(2.0**-24, 1e-5, 64.0),
+    # Backends sum the thousands of products of a convolution in different orders: dozens of units. Over the
+    # whole of D-Net that is 2e-5 between PyTorch and ONNX Runtime; what fails a link is far more.
+    "fp32": Noise(2.0**-24, 5e-5, 64.0),
     "fp16": Noise(2.0**-11, 2e-3, 8.0),
     "bf16": Noise(2.0**-8, 1.6e-2, 8.0),
 }

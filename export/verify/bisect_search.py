@@ -125,6 +125,16 @@ class _Verdict:
         return self.error > self.allowed
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Cuts around a fault, what is wrong at the second one, and the kind of fault."""
+
+    low: int
+    high: int
+    verdict: _Verdict
+    kind: str
+
+
 class Bisection:
     """One search; see `dubstream.export.verify.bisect.first_fault`.
 
@@ -154,15 +164,16 @@ class Bisection:
         whole = self._judge(0, len(self.cuts) - 1)
         if not whole.largest > self.noise.least:
             return None
-        low, high, verdict, kind = self._search(whole)
-        culprit = self._position(high) - 1
+        found = self._first(whole)
+        verdict, kind = found.verdict, found.kind
+        culprit = self._position(found.high) - 1
         node = self.graph.nodes[culprit]
         right = self.reference.values(name for name in node.output if name in self.known)
         return Fault(
             tensor=verdict.tensor,
             node=node.name or verdict.tensor,
             op=node.op_type,
-            module=self._module(verdict.tensor, low, kind),
+            module=self._module(verdict.tensor, found.low, kind),
             error=verdict.error,
             allowed=verdict.allowed,
             depth=culprit,
@@ -172,9 +183,20 @@ class Bisection:
             cured_error=self._end_error(outputs, right),
         )
 
-    def _search(self, whole: _Verdict) -> tuple[int, int, _Verdict, str]:
-        """Cuts around the first fault, what is wrong at the second one, and the kind of fault."""
-        low, high, verdict = 0, len(self.cuts) - 1, whole
+    def _first(self, whole: _Verdict) -> _Found:
+        """The first node that is wrong by itself; without one, where errors have grown first."""
+        end = len(self.cuts) - 1
+        first = found = self._search(0, end, whole)
+        while found.kind == GROWTH and found.high < end:
+            start = found.high
+            rest = self._judge(start, end)
+            if not rest.wrong:
+                return first
+            found = self._search(start, end, rest)
+        return found if found.kind == NODE else first
+
+    def _search(self, low: int, high: int, verdict: _Verdict) -> _Found:
+        """The first fault between two cuts, about which the verdict is."""
         while high - low > 1:
             middle = (low + high) // 2
             first = self._judge(low, middle)
@@ -186,10 +208,14 @@ class Bisection:
             else:
                 found = self._scan(low, high) if self.thorough else None
                 return found or self._grown(low, high, blind=not verdict.wrong)
-            self.reference.keep(self._crossing(low) | self._crossing(high))
-        return (low, high, verdict, NODE) if verdict.wrong else self._grown(low, high, blind=True)
+            self._keep(low, high)
+        return _Found(low, high, verdict, NODE) if verdict.wrong else self._grown(low, high, blind=True)
 
-    def _scan(self, start: int, end: int) -> tuple[int, int, _Verdict, str] | None:
+    def _keep(self, *cuts: int) -> None:
+        """Forget reference values that are needed neither at these cuts nor at the end."""
+        self.reference.keep(set(self.graph.outputs).union(*map(self._crossing, cuts)))
+
+    def _scan(self, start: int, end: int) -> _Found | None:
         """The first node that is wrong by itself, though the stretch it is in hides it."""
         for first in range(start, end, _AT_ONCE):
             last = min(first + _AT_ONCE, end)
@@ -197,11 +223,11 @@ class Bisection:
             for low in range(first, last):
                 verdict = self._judge(low, low + 1)
                 if verdict.wrong:
-                    return low, low + 1, verdict, NODE
-            self.reference.keep(self._crossing(last) | self._crossing(end))
+                    return _Found(low, low + 1, verdict, NODE)
+            self._keep(last, end)
         return None
 
-    def _grown(self, start: int, end: int, *, blind: bool) -> tuple[int, int, _Verdict, str]:
+    def _grown(self, start: int, end: int, *, blind: bool) -> _Found:
         """Where, from right values at `start`, the error first leaves what is allowed; `end` is beyond it."""
         low, high = start, end
         verdict = self._judge(start, end, blind=blind)
@@ -212,7 +238,7 @@ class Bisection:
                 high, verdict = middle, found
             else:
                 low = middle
-        return low, high, verdict, GROWTH
+        return _Found(low, high, verdict, GROWTH)
 
     def _judge(self, low: int, high: int, *, blind: bool = False) -> _Verdict:
         """The nodes between two cuts, fed with right values; `blind`: noise on the inputs excuses nothing."""

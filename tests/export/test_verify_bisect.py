@@ -173,6 +173,18 @@ def test_a_wrong_node_before_a_cancellation_is_still_found() -> None:
     assert (fault.kind, fault.tensor) == ("node", "m")
 
 
+def test_a_wrong_node_behind_grown_errors_is_found() -> None:
+    """The cancellation alone would be a verdict, but it is not what is wrong."""
+    both = []
+    for weight, end in ((0.7, "Relu"), (0.7 * (1 + 9e-6), "LeakyRelu")):
+        both.append(copied(cancelling()))
+        both[-1].graph.initializer[0].CopyFrom(named(np.eye(WIDTH) * np.float32(weight), "w"))
+        both[-1].graph.node[3].op_type = end
+    fault = model_fault(both[0], both[1], inputs(200))
+    assert fault is not None
+    assert (fault.kind, fault.tensor, fault.op) == ("node", "y", "LeakyRelu")
+
+
 def shrinking(kind: str, block: int) -> Load:
     """An executor that computes one operator of one block wrongly."""
     right = onnx_runtime()
