@@ -122,7 +122,7 @@ def by_operator(nodes: Iterable[NodeTime]) -> list[Group]:
     return _grouped(list(nodes), lambda node: node.operator)
 
 
-def by_module(nodes: Iterable[NodeTime], depth: int = 2) -> list[Group]:
+def by_module(nodes: Iterable[NodeTime], depth: int = 3) -> list[Group]:
     """Modules down to `depth` names below the network, slowest first."""
     return _grouped(list(nodes), lambda node: ".".join(node.module.split(".")[:depth]) or NO_MODULE)
 

@@ -96,6 +96,9 @@ def bench(
         typer.Option("--by-op", help="Where time goes inside each network instead.", rich_help_panel=_WHAT),
     ] = False,
     limit: Annotated[int, typer.Option(help="Lines per table of --by-op.", rich_help_panel=_WHAT)] = 25,
+    depth: Annotated[
+        int, typer.Option(help="Names of a module's path kept by --by-op.", rich_help_panel=_WHAT)
+    ] = 3,
     baseline: Annotated[
         list[str] | None, typer.Option(help=f"Of {', '.join(BASELINE_NAMES)}.", rich_help_panel=_COMPARE)
     ] = None,
@@ -144,7 +147,7 @@ def bench(
             pass
     found = _artifacts(options, artifacts, checkpoints, weights)
     if by_op:
-        _by_op(found, options, limit, as_json)
+        _by_op(found, options, limit, depth, as_json)
     else:
         _measure(found, options, save, against, max_slowdown, rows, as_json)
 
@@ -242,7 +245,7 @@ def _judge(results: Results, compared: bool, verdicts: list[Verdict]) -> None:
         raise VerificationError(f"{findings[0]}{more}", hint="the report names all")
 
 
-def _by_op(found: _Artifacts, options: BenchOptions, limit: int, as_json: bool) -> None:
+def _by_op(found: _Artifacts, options: BenchOptions, limit: int, depth: int, as_json: bool) -> None:
     from dubstream.benchmarks.bench.by_op import profile
     from dubstream.benchmarks.bench.cost import network_cost
     from dubstream.benchmarks.bench.show import profile_json, show_profile
@@ -263,6 +266,18 @@ def _by_op(found: _Artifacts, options: BenchOptions, limit: int, as_json: bool) 
             if as_json:
                 profiles[title] = profile_json(nodes)
             else:
-                show_profile(title, nodes, limit)
+                show_profile(title, nodes, _peak(options), limit=limit, depth=depth)
     if as_json:
         print(json.dumps({"profiles": profiles, **_facts(options)}))
+
+
+def _peak(options: BenchOptions) -> float:
+    """GFLOP/s the CPU reaches now, over a few rounds."""
+    from dubstream.benchmarks.bench.peaks import opened_peaks, reached
+    from dubstream.benchmarks.bench.rounds import measure_rounds
+    from dubstream.benchmarks.bench.statistics import MIN_SAMPLES
+    from dubstream.runtime.streaming.host import HostDevice
+
+    with HostDevice() as device, opened_peaks(device, threads=options.threads) as peaks:
+        series = measure_rounds({peak.name: peak.run for peak in peaks}, Stop(MIN_SAMPLES))
+        return reached({peak.name: (peak, series[peak.name]) for peak in peaks})[0]

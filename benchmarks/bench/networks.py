@@ -18,14 +18,13 @@ from dubstream.benchmarks.bench.cost import NetworkCost, network_cost
 from dubstream.benchmarks.bench.first_call import FirstCall, measured_apart
 from dubstream.benchmarks.bench.options import BenchOptions
 from dubstream.benchmarks.bench.peaks import (
-    CONV,
     COPY,
-    MATMUL,
     MeasuredPeaks,
     Peak,
     PeakSizes,
     cpu_share,
     opened_peaks,
+    reached,
     samples_beside,
 )
 from dubstream.benchmarks.bench.pytorch import PlainNetwork, UnavailableError, close_to, torch_threads
@@ -300,12 +299,7 @@ def _cost_facts(cost: NetworkCost, own: Series, measured: MeasuredPeaks) -> dict
     if own.device_s:
         facts["device_ms"] = round(1000 * float(np.median(own.device_s)), 4)
     if measured:
-        rates = {
-            name: [peak.rate(second) for second in anchor.device_s]
-            for name, (peak, anchor) in measured.items()
-        }
-        flops = float(np.median(np.maximum(rates[CONV], rates[MATMUL])))
-        bandwidth = float(np.median(rates[COPY]))
+        flops, bandwidth = reached(measured)
         facts["peak_gflops"], facts["peak_gbytes_s"] = round(flops, 2), round(bandwidth, 2)
         facts["of_peak"] = round(facts["gflops"] / flops, 4)
         facts["of_roofline"] = round(cost.least_seconds(flops * 1e9, bandwidth * 1e9) / seconds, 4)

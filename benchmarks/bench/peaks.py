@@ -91,6 +91,12 @@ def samples_beside(peaks: MeasuredPeaks, own: Series, clock: Callable[[Series], 
     )
 
 
+def reached(peaks: MeasuredPeaks) -> tuple[float, float]:
+    """GFLOP/s of the better of convolution and product, and GB/s of the copy; medians over the rounds."""
+    rates = {name: [peak.rate(s) for s in series.device_s] for name, (peak, series) in peaks.items()}
+    return float(np.median(np.maximum(rates[CONV], rates[MATMUL]))), float(np.median(rates[COPY]))
+
+
 def cpu_share(peaks: MeasuredPeaks, threads: int) -> float:
     """How much of its threads' time the convolution really ran; 1 on a machine of one's own."""
     conv = peaks[CONV][1]

@@ -105,15 +105,23 @@ def show_verdicts(verdicts: Sequence[Verdict], max_slowdown: float) -> None:
     table(f"against the base, at most {max_slowdown:g} (normalised by the measured peaks)", columns, lines)
 
 
-def show_profile(title: str, nodes: Sequence[NodeTime], limit: int) -> None:
-    """Where time goes inside a network."""
-    columns = ("", "nodes", "ms", "share", "GMAC", "GFLOP/s", "GB/s")
+def show_profile(title: str, nodes: Sequence[NodeTime], peak: float, *, limit: int, depth: int) -> None:
+    """Where time goes inside a network, `limit` lines a table.
+
+    Args:
+        title: the network.
+        nodes: of its profile.
+        peak: GFLOP/s the machine reached beside it.
+        limit: lines per table.
+        depth: names of a module's path that are kept.
+    """
+    columns = ("", "nodes", "ms", "share", "GMAC", "GFLOP/s", f"of {peak:.0f}", "GB/s")
     for what, groups in (
         ("operator", by_operator(nodes)),
-        ("module", by_module(nodes)),
+        ("module", by_module(nodes, depth)),
         ("node", by_node(nodes)),
     ):
-        table(f"{title}: by {what}", columns, [_group(group) for group in groups[:limit]])
+        table(f"{title}: by {what}", columns, [_group(group, peak) for group in groups[:limit]])
 
 
 def profile_json(nodes: Sequence[NodeTime]) -> dict[str, list[dict[str, Any]]]:
@@ -125,13 +133,13 @@ def profile_json(nodes: Sequence[NodeTime]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _group(group: Group) -> tuple[str, ...]:
+def _group(group: Group, peak: float) -> tuple[str, ...]:
     return (
         group.name,
         str(group.nodes),
         f"{group.ms:.2f}",
         f"{group.share:.1%}",
         f"{group.gmacs:.3f}" if group.gmacs else "",
-        "" if group.gflops is None else f"{group.gflops:.1f}",
+        *(("", "") if group.gflops is None else (f"{group.gflops:.1f}", f"{group.gflops / peak:.0%}")),
         f"{group.gbytes_s:.1f}",
     )
