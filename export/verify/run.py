@@ -20,7 +20,7 @@ from dubstream.export.verify.domain import Domain
 from dubstream.export.verify.explain import Explainer
 from dubstream.export.verify.goldens import Golden, Recorded, golden_probes, save_golden
 from dubstream.export.verify.links import FP32, PRECISIONS, ROOT, Link
-from dubstream.export.verify.result import CaseRow, ChainReport, LinkResult, Verdict
+from dubstream.export.verify.result import GOLDEN, CaseRow, ChainReport, LinkResult, Verdict
 from dubstream.export.verify.root import load_root, torch_threads
 
 _log = logging.getLogger("dubstream.verify")
@@ -124,11 +124,11 @@ class Verification:
                 continue
             if not golden.holds(name, label):
                 missing = f"the golden has no {name} {label}"
-                found.append(LinkResult(name, link.name, "golden", "not run", missing))
+                found.append(LinkResult(name, link.name, GOLDEN, "not run", missing))
                 continue
             rows = _golden_rows(chain, link, label, domain, golden)
             verdict: Verdict = "passed" if all(rows) else "failed"
-            found.append(LinkResult(name, link.name, "golden", verdict, "values of an earlier run", rows))
+            found.append(LinkResult(name, link.name, GOLDEN, verdict, "values of an earlier run", rows))
         return found
 
 
