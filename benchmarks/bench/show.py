@@ -8,6 +8,7 @@ from typing import Any
 from dubstream.benchmarks.bench.base import Verdict
 from dubstream.benchmarks.bench.by_op import Group, NodeTime, by_module, by_node, by_operator
 from dubstream.benchmarks.bench.results import FAILED, NOT_RUN, PASSED
+from dubstream.benchmarks.bench.statistics import MIN_SAMPLES
 from dubstream.runtime.cli.show import table
 from dubstream.runtime.job.backend import HOST
 
@@ -26,7 +27,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     )
     ratios = [
         (_label(row), str(row["batch"]), _short(other),
-         f"{ratio['estimate']:.2f}", f"{ratio['low']:.2f}-{ratio['high']:.2f}")
+         f"{ratio['estimate']:.2f}", _interval(row, ratio))
         for row in timed
         for other, ratio in row.get("over", {}).items()
     ]  # fmt: skip
@@ -67,6 +68,10 @@ def _cost(row: Mapping[str, Any]) -> tuple[str, ...]:
         *(_optional(row, name, ".0%") for name in ("of_peak", "of_roofline")),
         *(_optional(row, name, ".0f") for name in ("open_ms", "first_run_ms", "memory_mib")),
     )
+
+
+def _interval(row: Mapping[str, Any], ratio: Mapping[str, float]) -> str:
+    return "too few rounds" if row["n"] < MIN_SAMPLES else f"{ratio['low']:.2f}-{ratio['high']:.2f}"
 
 
 def _label(row: Mapping[str, Any]) -> str:
