@@ -143,7 +143,9 @@ FAN4 = NetworkSpec(
     licence="BSD-3-Clause code (face-alignment); trained on 300-W data (non-commercial)",
 )
 
-_CLOSE = Tolerance(1e-3, 0.999999, "float32 kernels that sum in another order; REPLACE")
+_CLOSE = Tolerance(
+    1e-3, 0.999999, "rounding of fifteen demodulations multiplies up; GFPGAN measured 6.5e-4 of values to 13"
+)
 
 _RESTORER_INPUT = TensorSpec("image", "float32", (BATCH, 3, 512, 512), -1.0, 1.0, "RGB planes, aligned face")
 _RESTORER_OUTPUT = TensorSpec(
