@@ -72,7 +72,7 @@ class NetworkChain:
         plain: the PyTorch network with its weights.
         source: where its weights come from, as sidecars say it.
         settings: see `Settings`.
-        planes: runs in the float32 spec.
+        planes: runs in the float32 spec; empty where no float32 link is asked for.
         pictures: runs in the half-precision spec; None until a half-precision link is asked for.
     """
 
@@ -93,7 +93,8 @@ class NetworkChain:
         Raises:
             ArtifactError: a file that is damaged, or made from other weights than the root's.
         """
-        self._run_root()
+        if any(link.precision == FP32 for link in self.settings.links):
+            self._run_root()
         found: list[LinkResult] = []
         for link in self.settings.links:
             found += [

@@ -162,8 +162,11 @@ def _golden_rows(
 
 
 def _domains(chain: NetworkChain) -> dict[str, Domain]:
-    found = {"planes": chain.planes}
-    return found if chain.pictures is None else found | {"pictures": chain.pictures}
+    """Those in which the root ran."""
+    found = {"planes": chain.planes, "pictures": chain.pictures}
+    return {
+        label: domain for label, domain in found.items() if domain is not None and ROOT.name in domain.results
+    }
 
 
 def _not_run(network: str, link: Link) -> LinkResult:

@@ -115,6 +115,12 @@ def test_an_artifact_that_is_missing_is_not_run(toy: Exported) -> None:
     assert "dubstream export" in results[0].reason
 
 
+def test_half_precisions_alone_still_have_their_predecessor(toy: Exported) -> None:
+    chain = toy.chain(quick=True, precisions=("fp16",))
+    assert verdicts(chain.verify()) == dict.fromkeys(HALF_COMPARISONS, "passed")
+    assert list(chain.planes.results.keys()) == []
+
+
 def test_a_damaged_or_foreign_artifact_is_an_error(toy: Exported) -> None:
     chain = toy.chain(quick=True, precisions=("fp32",))
     chain.source = "seeded:other"
