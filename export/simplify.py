@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.pattern import Constant, RewriteRule
 from onnxscript.rewriter.rules import common as rules
 
 _ROUNDS = 2  # folding exposes rewrites and they expose folding; a third round finds nothing in our networks
+
+
+def _exactly(value: float) -> Constant:
+    """A constant to match. By default anything within 1e-8 matches: all of a demodulation's epsilon."""
+    return Constant(value, rel_tol=0.0, abs_tol=0.0)
+
+
+def _as_it_was(op: Any, x: Any, **_: Any) -> Any:
+    return op.Identity(x)
+
 
 # The exporter's own optimisation applies these and more. One of the others (two slices become a split)
 # compares every node with all others and takes minutes for L-Net; it changes nothing there.
@@ -22,10 +35,10 @@ _RULES = [
     rules.materialize_reshape_shape_rule,
     rules.collapse_slice_rule,
     rules.collapse_slice2_rule,
-    rules.add_0_rule,
-    rules.sub_0_rule,
-    rules.mul_by_1_rule,
-    rules.div_by_1_rule,
+    RewriteRule(lambda op, x: op.Add(x, _exactly(0.0)), _as_it_was, name="add 0"),
+    RewriteRule(lambda op, x: op.Sub(x, _exactly(0.0)), _as_it_was, name="subtract 0"),
+    RewriteRule(lambda op, x: op.Mul(x, _exactly(1.0)), _as_it_was, name="multiply by 1"),
+    RewriteRule(lambda op, x: op.Div(x, _exactly(1.0)), _as_it_was, name="divide by 1"),
     rules.normalize_pad_format_conv_rule,
     rules.fuse_pad_into_conv_rule,
 ]
