@@ -1,9 +1,13 @@
-"""The networks of VideoReTalking, as specs (paper sections 3.1 to 3.3; 3DMM: Deng et al. 2019b)."""
+"""The networks of VideoReTalking, as specs (paper sections 3.1 to 3.3; 3DMM: Deng et al. 2019b).
+
+The seven around them (detectors, landmarks, finish) are in `dubstream.engines.face_specs`.
+"""
 
 from __future__ import annotations
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.errors import UsageError
+from dubstream.engines.face_specs import FAN4, GANIMATION, GFPGAN, GPEN, PARSENET, RETINAFACE, S3FD
 
 DRIVING_WINDOW = 26
 """Frames of 3DMM coefficients D-Net sees, offsets -13 to +12 (27 in the network's own examples)."""
@@ -102,7 +106,10 @@ RECON = NetworkSpec(
     licence="BFM09 derived; see the model's own terms",
 )
 
-SPECS: dict[str, NetworkSpec] = {spec.name: spec for spec in (DNET, LNET, ENET, RECON)}
+SPECS: dict[str, NetworkSpec] = {
+    spec.name: spec
+    for spec in (DNET, LNET, ENET, RECON, S3FD, RETINAFACE, FAN4, GFPGAN, GPEN, PARSENET, GANIMATION)
+}
 """All networks by name."""
 
 CORE = (DNET.name, LNET.name, ENET.name, RECON.name)
@@ -117,6 +124,6 @@ def spec_of(name: str, precision: str = "fp32") -> NetworkSpec:
         raise UsageError(f"unknown network '{name}', expected one of {', '.join(SPECS)}")
     if precision == "fp32":
         return SPECS[name]
-    if precision not in HALVES:
+    if precision not in HALVES or (name, precision) not in HALF_SPECS:
         raise UsageError(f"unknown precision '{precision}', expected one of fp32, {', '.join(HALVES)}")
     return HALF_SPECS[name, precision]

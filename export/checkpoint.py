@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +17,8 @@ from dubstream.export.checkpoint_file import read_checkpoint
 
 _LISTED = 6  # names per kind of problem in one message
 
+State = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Container:
@@ -24,13 +26,21 @@ class Container:
 
     Attributes:
         key: top-level key that holds the state; other top-level keys (optimiser, step) are not looked at.
+            None: the file is the state.
         prefix: put before every name by the training wrapper.
-        ignored: patterns (`fnmatch`, after the prefix is gone) of keys that belong to another network.
+        ignored: patterns (`fnmatch`, after the prefix is gone) of keys that belong to another network. A
+            name that the network has is never ignored.
+        others: what stands for `key` in a file that lacks it, in the order tried.
+        read: reads the file; its payload and the SHA-256 of its bytes.
+        named: what the network expects and what the file holds to that under the network's names.
     """
 
-    key: str
+    key: str | None
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    others: tuple[str | None, ...] = ()
+    read: Callable[[Path], tuple[Any, str]] = read_checkpoint
+    named: Callable[[Mapping[str, torch.Tensor], State], State] = lambda expected, state: state
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def load_checkpoint(
     """Load the state of one network from a public checkpoint file.
 
     Args:
-        path: the file; see `read_checkpoint` for what is refused unread.
+        path: the file; see `read_checkpoint` (or `container.read`) for what is refused unread.
         container: where the state is inside.
         expected: the network's own `state_dict()`; only names, shapes and dtypes are used.
         allow_extra_keys: accept names the network does not have, and report them.
@@ -70,8 +80,8 @@ def load_checkpoint(
             misshaped and non-finite entries and entries that are no tensors, each kind up to a few names.
         StorageError: the file cannot be read.
     """
-    payload, digest = read_checkpoint(path)
-    named, ignored = _unwrap(path, payload, container)
+    payload, digest = container.read(path)
+    named, ignored = _unwrap(path, payload, container, expected)
     problems = _Problems()
     state = {name: _fitting(name, named, like, problems) for name, like in expected.items()}
     extra = tuple(name for name in named if name not in expected)
@@ -110,17 +120,15 @@ class _Problems:
         )
 
 
-def _unwrap(path: Path, payload: Any, container: Container) -> tuple[dict[str, Any], dict[str, int]]:
+def _unwrap(
+    path: Path, payload: Any, container: Container, expected: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, Any], dict[str, int]]:
     """The state by plain names, without what `container.ignored` names, and how much that was."""
     if not isinstance(payload, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found {type(payload).__name__}")
-    state = payload.get(container.key)
-    if not isinstance(state, dict):
-        found = ", ".join(sorted(repr(key)[:60] for key in payload)[:_LISTED]) or "nothing"
-        raise CheckpointError(f"{path}: expected a state under the key '{container.key}', found keys {found}")
     named: dict[str, Any] = {}
     ignored: Counter[str] = Counter()
-    for key, value in state.items():
+    for key, value in container.named(expected, _state(path, payload, container)).items():
         # A name without the prefix keeps its own form, which no network has: it is listed as unexpected.
         text = key if isinstance(key, str) else repr(key)
         name = (
@@ -129,11 +137,23 @@ def _unwrap(path: Path, payload: Any, container: Container) -> tuple[dict[str, A
             else f"(no prefix) {text}"
         )
         pattern = next((pattern for pattern in container.ignored if fnmatchcase(name, pattern)), None)
-        if pattern is None:
+        if pattern is None or name in expected:
             named[name] = value
         else:
             ignored[pattern] += 1
     return named, dict(ignored)
+
+
+def _state(path: Path, payload: dict[Any, Any], container: Container) -> dict[Any, Any]:
+    """The state in a file's payload: under the first key that is there, or all of it."""
+    keys = (container.key, *container.others)
+    key = next((key for key in keys if key is None or key in payload), container.key)
+    state = payload if key is None else payload.get(key)
+    if not isinstance(state, dict):
+        wanted = " or ".join(f"'{key}'" for key in keys if key is not None)
+        found = ", ".join(sorted(repr(key)[:60] for key in payload)[:_LISTED]) or "nothing"
+        raise CheckpointError(f"{path}: expected a state under the key {wanted}, found keys {found}")
+    return state
 
 
 def _fitting(

@@ -1,6 +1,7 @@
 """One recipe per network: how to build it, where its weights are and how they are packed.
 
-A new network is one module in `export/networks/`, one spec in `engines/specs.py` and one recipe here.
+A new network is one module in `export/networks/`, one spec in `engines/specs.py` or
+`engines/face_specs.py`, and one recipe here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import UsageError
+from dubstream.engines.face_specs import FAN4, GANIMATION, GFPGAN, GPEN, PARSENET, RETINAFACE, S3FD
 from dubstream.engines.half_specs import HALF_SPECS, HALVES
 from dubstream.engines.specs import DNET, ENET, LNET, RECON
 from dubstream.export.checkpoint import Container
@@ -27,6 +29,7 @@ from dubstream.export.pictures import (
 )
 from dubstream.export.precision import FP32, HALF_RECIPES, PrecisionRecipe
 from dubstream.export.real_inputs import real_inputs
+from dubstream.export.torchscript import in_order_of, read_torchscript
 
 Pictures = Callable[[torch.nn.Module, torch.dtype], PictureNetwork]
 
@@ -105,5 +108,17 @@ RECIPES: dict[str, Recipe] = {
             half_forms("enet", ENetPictures),
         ),
         Recipe(RECON, NETWORKS["recon"], Container("net_recon"), half_forms("recon", ReconPictures)),
+        Recipe(S3FD, NETWORKS["s3fd"], Container(None)),
+        Recipe(
+            RETINAFACE,
+            NETWORKS["retinaface"],
+            Container("state_dict", _TRAINED_IN_PARALLEL, others=(None,)),
+        ),
+        Recipe(FAN4, NETWORKS["fan4"], Container(None, read=read_torchscript, named=in_order_of)),
+        Recipe(GFPGAN, NETWORKS["gfpgan"], Container("params_ema", others=("params",))),
+        Recipe(GPEN, NETWORKS["gpen"], Container(None)),
+        Recipe(PARSENET, NETWORKS["parsenet"], Container(None)),
+        # The upstream program drops what its generator does not know before it loads strictly.
+        Recipe(GANIMATION, NETWORKS["ganimation"], Container(None, ignored=("*",))),
     )
 }

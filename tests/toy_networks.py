@@ -6,12 +6,12 @@ the sound and with the driving window, and two runs are equal to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from toy_face_graphs import FACE_GRAPHS, Graph
 
 from dubstream.engines.artifact import Artifact, artifact_paths, digest_files, open_artifact, publish_artifact
 from dubstream.engines.contract import NetworkSpec, TensorSpec
@@ -22,7 +22,10 @@ SOURCE = "seeded:toy"
 
 
 def publish_toys(folder: Path, *, broken: str | None = None) -> dict[str, Artifact]:
-    """Publish toy artifacts of all networks into `folder`; the `broken` one returns NaN."""
+    """Publish toy artifacts of all networks into `folder`; the `broken` one returns NaN.
+
+    The detectors' always find one face, see `toy_face_graphs`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     return {name: _publish(folder, spec, broken == name) for name, spec in SPECS.items()}
 
@@ -60,7 +63,8 @@ def _model(spec: NetworkSpec, broken: bool) -> onnx.ModelProto:
 
 
 def _value(tensor: TensorSpec) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.shape))
+    kind = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}[tensor.dtype]
+    return helper.make_tensor_value_info(tensor.name, kind, list(tensor.shape))
 
 
 def _f(*values: float) -> np.ndarray:
@@ -71,9 +75,7 @@ def _i(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-_Node = tuple[str, Sequence[str], Sequence[str], dict[str, object]]
-
-_GRAPHS: dict[str, tuple[list[_Node], dict[str, np.ndarray]]] = {
+_GRAPHS: dict[str, Graph] = FACE_GRAPHS | {
     "recon": (
         [
             ("ReduceMean", ["image", "hw"], ["mean"], {"keepdims": 0}),
