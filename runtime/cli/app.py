@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(dub)
+app.command("dub")(dub)
 app.command("export")(export_command)
 app.command()(build)
 verify_app.command("video")(verify_video)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dubstream.engines.cache import cache_root
-from dubstream.runtime.artifacts import find_artifacts
+from dubstream.runtime.artifacts import Artifacts
+from dubstream.runtime.cli.orders import DubOrder, WeightsOptions
 from dubstream.runtime.cli.show import Verbose, log, log_to_stderr, progress, stage_rows, table
+from dubstream.runtime.expression import ExpressionOptions, find_templates
 from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub as run_dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
-from dubstream.runtime.job.platforms import open_platform
+from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions, parse_pads
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.timeline import parse_audio_mode
 from dubstream.runtime.media.limits import MediaLimits
@@ -27,7 +28,7 @@ _LIMITS = "Limits on input media"
 _default = DubOptions()
 
 
-def dub(
+def dub_order(
     video: Annotated[Path, typer.Argument(help="The talking-head video.")],
     audio: Annotated[Path, typer.Argument(help="The new speech: an audio file, or a video's audio track.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov or .mkv.")],
@@ -65,10 +66,35 @@ def dub(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for preparations.", metavar="DIR", rich_help_panel=_FILES)
     ] = None,
-    expression: Annotated[
+    prepared: Annotated[
         Path | None,
-        typer.Option(help="expression.mat; neutral (zero) without.", metavar="FILE", rich_help_panel=_FACE),
+        typer.Option(
+            help="Use this preparation, made by `dubstream prepare`, and no other.",
+            metavar="DIR",
+            rich_help_panel=_FILES,
+        ),
     ] = None,
+    expression: Annotated[
+        str,
+        typer.Option(
+            help="Of the references: neutral, smile, neutral:0.4:smile, PICTURE.png or VIDEO.mp4.",
+            rich_help_panel=_FACE,
+        ),
+    ] = _default.expression.source,
+    expression_templates: Annotated[
+        Path | None,
+        typer.Option(
+            help="expression.mat; found among the checkpoints. Neutral is zero without.",
+            metavar="FILE",
+            rich_help_panel=_FACE,
+        ),
+    ] = None,
+    one_shot: Annotated[
+        bool,
+        typer.Option(
+            "--one-shot", help="References from the first frame of the face alone.", rich_help_panel=_FACE
+        ),
+    ] = False,
     face: Annotated[
         str, typer.Option(help="largest, center, INDEX from the left, or x,y,w,h.", rich_help_panel=_FACE)
     ] = _default.face.selector,
@@ -133,7 +159,7 @@ def dub(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
     verbose: Verbose = 0,
-) -> None:
+) -> DubOrder:
     """Dub VIDEO with the speech of AUDIO."""
     log_to_stderr(verbose)
     options = DubOptions(
@@ -149,31 +175,37 @@ def dub(
             min_audio_s=min_audio,
         ),
         allow_truncated=allow_truncated,
-        expression=expression,
+        expression=ExpressionOptions(
+            expression, find_templates(expression_templates, checkpoints), one_shot
+        ),
         trace=trace is not None,
     )  # fmt: skip
+    return DubOrder(
+        video, audio, output, options, WeightsOptions(artifacts, checkpoints, weights),
+        engines, hmac_key, cache, prepared, trace, as_json,
+    )  # fmt: skip
+
+
+@wraps(dub_order)
+def dub(**values: Any) -> None:
+    order = dub_order(**values)
     # A missing driver or library shows before the minutes an export may take.
-    with open_platform(options.backend, options.stream, plans=engines, secret=hmac_key):
+    with order.checked_platform():
         pass
-    with progress(quiet=as_json) as report:
-        networks = find_artifacts(
-            artifacts, checkpoints, weights,
-            precision=options.backend.precision, threads=threads, progress=report,
-        )  # fmt: skip
-        _announce(networks["lnet"].source)
-        request = DubRequest(
-            video, audio, output, networks, cache or cache_root(), options, engines, hmac_key
-        )
-        summary = run_dub(request, report)
-    if trace is not None:
-        trace.write_text(json.dumps(summary.trace))
-    if as_json:
+    with progress(quiet=order.as_json) as report:
+        networks = order.find_networks(report)
+        announce(networks)
+        summary = run_dub(order.request(networks), report)
+    order.write_trace(summary)
+    if order.as_json:
         print(json.dumps(summary.as_json()))
     else:
         _show(summary)
 
 
-def _announce(source: str) -> None:
+def announce(networks: Artifacts) -> None:
+    """Say so where a network is not trained."""
+    source = networks["lnet"].source
     if source.startswith("seeded:"):
         log.print(
             f"[yellow]weights: {source}, NOT trained: the mouth will be noise, timing and plumbing are real"

@@ -24,7 +24,7 @@ from dubstream.engines.cache import folder_lock
 from dubstream.engines.engine import Engine
 from dubstream.engines.facts import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
-from dubstream.runtime.coefficients import expression_template
+from dubstream.runtime.job.expression import open_expression
 from dubstream.runtime.job.options import DubRequest
 from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.prepare import Preparation, Prepared
@@ -81,7 +81,10 @@ class _Job:
         self._reused = {"segments": 0}
         self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
         track = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
-        self._template = expression_template(options.expression)
+        self._expression = open_expression(
+            options.expression, request.artifacts["recon"], options.face, options.stream, options.limits,
+            request.cache, allow_truncated=options.allow_truncated,
+        )  # fmt: skip
         self._timeline = plan_timeline(
             self._info.plan(options.limits),
             self._info.rate,
@@ -102,7 +105,8 @@ class _Job:
         with VideoReader(self._info, options.limits) as reader:
             preparation = Preparation(
                 reader, self._info, self._digests["video"], networks["recon"], networks["dnet"],
-                self._template, options.face, options.stream, self._request.cache,
+                self._expression, options.face, options.stream, self._request.cache,
+                one_shot=options.expression.one_shot, given=self._request.prepared,
             )  # fmt: skip
             needed = np.unique(self._timeline.sources)
             return preparation.run(needed, self._platform, self._timing, self._progress)
@@ -252,8 +256,8 @@ class _Job:
 
     def _notes(self) -> list[str]:
         notes = []
-        if self._options.expression is None:
-            notes.append("no expression.mat: references have the neutral (zero) expression")
+        if self._expression.note is not None:
+            notes.append(self._expression.note)
         if self._info.lost_frames:
             notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
         if self._lost_audio_s:

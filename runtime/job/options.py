@@ -8,6 +8,7 @@ from pathlib import Path
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.engines.specs import CORE, SPECS
+from dubstream.runtime.expression import ExpressionOptions
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
 from dubstream.runtime.job.backend import Backend
@@ -78,7 +79,7 @@ class DubOptions:
         encode: codec, quality, threads of the video encoder.
         limits: what input media may be.
         allow_truncated: dub what could be decoded of a damaged file instead of refusing it.
-        expression: MATLAB file with the expression templates; None for a neutral (zero) expression.
+        expression: of the references the lips are made from.
         trace: keep a span for every step of every batch.
     """
 
@@ -90,8 +91,13 @@ class DubOptions:
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     limits: MediaLimits = field(default_factory=MediaLimits)
     allow_truncated: bool = False
-    expression: Path | None = None
+    expression: ExpressionOptions = field(default_factory=ExpressionOptions)
     trace: bool = False
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks such a dub needs."""
+        return CORE
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class DubRequest:
         options: the rest.
         plans: folder of built TensorRT plans; None for the one of `dubstream build`.
         plans_key: key file of a folder of plans that others can write.
+        prepared: folder of a finished preparation that has to fit; None to find or make one in the cache.
 
     Raises:
         UsageError: artifacts of another precision than the backend's.
@@ -119,6 +126,7 @@ class DubRequest:
     options: DubOptions = field(default_factory=DubOptions)
     plans: Path | None = None
     plans_key: Path | None = None
+    prepared: Path | None = None
 
     def __post_init__(self) -> None:
         self.options.backend.check_artifacts(self.artifacts)

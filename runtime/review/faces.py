@@ -13,8 +13,8 @@ from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import Track, resolve_track
+from dubstream.runtime.job.clip_faces import CHUNK_FRAMES
 from dubstream.runtime.job.options import FaceOptions
-from dubstream.runtime.job.prepare import CHUNK_FRAMES
 from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader

@@ -147,11 +147,13 @@ def test_a_second_language_reuses_the_preparation(request_: DubRequest, tmp_path
     assert summary.frames == FRAMES
 
 
-def test_another_face_is_another_preparation(request_: DubRequest, tmp_path: Path) -> None:
+def test_another_face_shares_what_was_seen_and_nothing_else(request_: DubRequest, tmp_path: Path) -> None:
     dub(request_)
     options = replace(OPTIONS, face=replace(OPTIONS.face, selector="center"))
     summary = dub(replace(request_, output=tmp_path / "other.mp4", options=options))
-    assert summary.busy_s["track"] > 0
+    assert "track" not in summary.busy_s
+    assert summary.busy_s["prepare/recon"] > 0
+    assert summary.busy_s["prepare/dnet"] > 0
 
 
 def test_a_damaged_preparation_is_made_again(request_: DubRequest, undisturbed: Path) -> None:
