@@ -35,7 +35,7 @@ def s3fd_spec(height: int, width: int) -> NetworkSpec:
     """S3FD for pictures of one size.
 
     Returns:
-        The spec, called ``s3fd`` at `DETECTOR_SIZE` and ``s3fd-<width>x<height>`` elsewhere.
+        The spec, called ``s3fd`` at `DETECTOR_SIZE` and ``s3fd_<width>x<height>`` elsewhere.
 
     Raises:
         UsageError: a side below `SMALLEST_SIDE` pixels.
@@ -106,7 +106,7 @@ def _check_size(name: str, height: int, width: int) -> None:
 
 
 def _sized(name: str, height: int, width: int) -> str:
-    return name if (height, width) == DETECTOR_SIZE else f"{name}-{width}x{height}"
+    return name if (height, width) == DETECTOR_SIZE else f"{name}_{width}x{height}"
 
 
 def _picture(height: int, width: int) -> TensorSpec:

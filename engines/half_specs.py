@@ -9,17 +9,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
-from dubstream.engines.specs import DNET, ENET, LNET, RECON
+from dubstream.engines.face_specs import (
+    DETECTOR_SIZE,
+    FAN4,
+    GANIMATION,
+    RETINAFACE,
+    S3FD,
+)
+from dubstream.engines.specs import DNET, LNET, RECON, SPECS
 
 HALVES = ("fp16", "bf16")
 """Half precisions; bf16 has float32's range and an eighth of fp16's resolution."""
 
 
 def _picture(name: str, side: int, meaning: str) -> TensorSpec:
-    return TensorSpec(name, "uint8", (BATCH, side, side, 3), 0.0, 255.0, f"BGR pixels, {meaning}")
+    return _pixels(name, (side, side), meaning)
+
+
+def _pixels(name: str, size: tuple[int, int], meaning: str) -> TensorSpec:
+    return TensorSpec(name, "uint8", (BATCH, *size, 3), 0.0, 255.0, f"BGR pixels, {meaning}")
 
 
 _LIPS = TensorSpec("lips", "float16", (BATCH, 3, 96, 96), 0.0, 1.0, "BGR planes; float16 also in bf16")
+_HEATMAPS = replace(FAN4.output("heatmaps"), dtype="float16")
+_MASKS = TensorSpec(
+    "masks", "uint8", (BATCH, 512, 512, 2), 0.0, 255.0, "probability of the face and of the mouth, times 255"
+)
 
 _FP16_REASON = "11 significant bits at every step, float32 sums; uint8 alone limits a picture to 58.9 dB"
 _BF16_REASON = "8 significant bits, eight times the rounding of fp16; for range, not for accuracy"
@@ -33,55 +48,79 @@ def _bf16(max_abs: float) -> Tolerance:
     return Tolerance(max_abs, 0.999, _BF16_REASON, relative_l2=5e-2, psnr=34.0)
 
 
-_TOLERANCES = {
-    ("fp16", "dnet"): _fp16(12.0),  # levels; noise has no smooth place where a flow error would not show
-    ("fp16", "lnet"): _fp16(0.05),
-    ("fp16", "enet"): _fp16(3.0),  # levels
-    ("fp16", "recon"): _fp16(0.01),
-    ("bf16", "dnet"): _bf16(80.0),
-    ("bf16", "lnet"): _bf16(0.25),
-    ("bf16", "enet"): _bf16(12.0),
-    ("bf16", "recon"): _bf16(0.03),
+_FP16 = {
+    "dnet": {"edited": _fp16(12.0)},  # levels; noise has no smooth place where a flow error would not show
+    "lnet": {"lips": _fp16(0.05)},
+    "enet": {"enhanced": _fp16(3.0)},  # levels
+    "recon": {"coeffs": _fp16(0.01)},
+    "s3fd": {"boxes": _fp16(1.0), "scores": _fp16(0.01)},
+    "retinaface": {"boxes": _fp16(1.0), "scores": _fp16(0.01), "points": _fp16(1.0)},
+    "fan4": {"heatmaps": _fp16(0.05)},
+    "gfpgan": {"restored": _fp16(12.0)},
+    "gpen": {"restored": _fp16(12.0)},
+    "parsenet": {"masks": _fp16(12.0)},
+    "ganimation": {"fused": _fp16(3.0)},
 }
+_BF16 = {
+    "dnet": {"edited": _bf16(80.0)},
+    "lnet": {"lips": _bf16(0.25)},
+    "enet": {"enhanced": _bf16(12.0)},
+    "recon": {"coeffs": _bf16(0.03)},
+    "s3fd": {"boxes": _bf16(8.0), "scores": _bf16(0.08)},
+    "retinaface": {"boxes": _bf16(8.0), "scores": _bf16(0.08), "points": _bf16(8.0)},
+    "fan4": {"heatmaps": _bf16(0.4)},
+    "gfpgan": {"restored": _bf16(96.0)},
+    "gpen": {"restored": _bf16(96.0)},
+    "parsenet": {"masks": _bf16(96.0)},
+    "ganimation": {"fused": _bf16(24.0)},
+}
+_TOLERANCES = {"fp16": _FP16, "bf16": _BF16}
 """Against the original in float32 before any rounding to uint8, over real and seeded inputs."""
 
 
 def _half(
-    spec: NetworkSpec, precision: str, inputs: tuple[TensorSpec, ...], output: TensorSpec
+    spec: NetworkSpec, precision: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> NetworkSpec:
-    tolerances = {output.name: _TOLERANCES[precision, spec.name]}
-    return replace(spec, inputs=inputs, outputs=(output,), tolerances=tolerances)
+    tolerances = _TOLERANCES[precision][spec.name]
+    return replace(spec, inputs=inputs, outputs=outputs, tolerances=tolerances)
 
 
-def _specs(precision: str) -> dict[str, NetworkSpec]:
-    return {
-        "dnet": _half(
-            DNET,
-            precision,
-            (_picture("image", 256, "the aligned face"), DNET.input("coefficients")),
-            _picture("edited", 256, "expression neutralised"),
-        ),
-        "lnet": _half(
-            LNET,
-            precision,
-            (
-                LNET.input("mel"),
-                _picture("face", 384, "rows 192.. are not read"),
-                _picture("reference", 384, "the stabilised face"),
-            ),
-            _LIPS,
-        ),
-        "enet": _half(
-            ENET,
-            precision,
-            (_LIPS, _picture("reference", 384, "the stabilised face")),
-            _picture("enhanced", 384, "the dubbed face"),
-        ),
-        "recon": _half(RECON, precision, (_picture("image", 224, "aligned face"),), RECON.output("coeffs")),
-    }
+_RESTORED = (_picture("image", 512, "aligned face"),), (_picture("restored", 512, "the face restored"),)
 
+_EDGES = {
+    "dnet": (
+        (_picture("image", 256, "the aligned face"), DNET.input("coefficients")),
+        (_picture("edited", 256, "expression neutralised"),),
+    ),
+    "lnet": (
+        (
+            LNET.input("mel"),
+            _picture("face", 384, "rows 192.. are not read"),
+            _picture("reference", 384, "the stabilised face"),
+        ),
+        (_LIPS,),
+    ),
+    "enet": (
+        (_LIPS, _picture("reference", 384, "the stabilised face")),
+        (_picture("enhanced", 384, "the dubbed face"),),
+    ),
+    "recon": ((_picture("image", 224, "aligned face"),), RECON.outputs),
+    "s3fd": ((_pixels("image", DETECTOR_SIZE, "the frame, reduced"),), S3FD.outputs),
+    "retinaface": ((_pixels("image", DETECTOR_SIZE, "the frame, reduced"),), RETINAFACE.outputs),
+    "fan4": ((_picture("image", 256, "face crop"),), (_HEATMAPS,)),
+    "gfpgan": _RESTORED,
+    "gpen": _RESTORED,
+    "parsenet": ((_picture("image", 512, "aligned face"),), (_MASKS,)),
+    "ganimation": (
+        (_picture("image", 384, "the face"), GANIMATION.input("aus")),
+        (_picture("fused", 384, "the edited face"),),
+    ),
+}
+"""Inputs and outputs, the same in both precisions."""
 
 HALF_SPECS: dict[tuple[str, str], NetworkSpec] = {
-    (name, precision): spec for precision in HALVES for name, spec in _specs(precision).items()
+    (name, precision): _half(SPECS[name], precision, *edges)
+    for precision in HALVES
+    for name, edges in _EDGES.items()
 }
 """By network and precision."""

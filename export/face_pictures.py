@@ -24,7 +24,7 @@ class DetectorPictures(PictureNetwork):
     Both want BGR. Where the original hands S3FD red first (whole frames), its caller turns the picture round.
     """
 
-    def levels(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # as many as the spec has
+    def levels(self, image: Tensor) -> tuple[Tensor, ...]:
         means = torch.tensor(BGR_MEANS, dtype=self.dtype, device=image.device)[:, None, None]
         outputs: tuple[Tensor, ...] = self.core(planes(image, self.dtype) - means)
         return outputs

@@ -56,15 +56,16 @@ def _first_item(case: Case) -> Case:
 
 
 def levels_runner(network: PictureNetwork, spec: NetworkSpec) -> Run:
-    """Run a network in PyTorch up to where its output would be rounded; float32, axes as in the spec."""
-    (output,) = spec.outputs
+    """Run a network in PyTorch up to where its outputs would be rounded; float32, axes as in the spec."""
 
     def run(inputs: Inputs) -> dict[str, Array]:
         with torch.inference_mode():
             got = network.levels(*(torch.from_numpy(inputs[tensor.name]) for tensor in spec.inputs))
-        if output.dtype == "uint8":
-            got = got.permute(0, 2, 3, 1)
-        return {output.name: got.float().numpy()}
+        made = (got,) if isinstance(got, torch.Tensor) else got
+        return {
+            output.name: (levels.permute(0, 2, 3, 1) if output.dtype == "uint8" else levels).float().numpy()
+            for output, levels in zip(spec.outputs, made, strict=True)
+        }
 
     return run
 

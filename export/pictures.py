@@ -35,8 +35,8 @@ class PictureNetwork(nn.Module):
         self.core = core
         self.dtype = dtype
 
-    levels: Callable[..., Tensor]
-    """Inputs to the output before rounding, (N, 3, H, W) where it is a picture."""
+    levels: Callable[..., Tensor | tuple[Tensor, ...]]
+    """Inputs to the output or outputs before rounding, (N, channels, H, W) where it is a picture."""
 
 
 class DNetPictures(PictureNetwork):

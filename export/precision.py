@@ -116,15 +116,24 @@ OPSET_BF16 = 22
 AS_TRAINED = PrecisionRecipe(FP32_RECIPE, RECIPE_VERSIONS[FP32_RECIPE], FP32, "float32", math.inf, OPSET)
 
 _NORM = Island("FixedPictureNorm", "sums of squares over up to four million values leave float16's range")
-_ISLANDS = {
+_STYLE = Island("Modulation", "sums of squares; float16 rounds the epsilon under the root to zero")
+_PIXELS = Island("Decode", "float16 stores a coordinate of 512 pixels in steps of half a pixel")
+_ISLANDS: dict[str, tuple[Island, ...]] = {
     "dnet": (
         Island("mapping", "its inputs hold pixel positions, which float16 stores in steps of an eighth"),
         Island("Warp", "a float16 coordinate grid is off by 0.06 pixels at 256: 41 to 52 dB by itself"),
         _NORM,
     ),
     "lnet": (_NORM,),
-    "enet": (Island("Modulation", "sums of squares; float16 rounds the epsilon under the root to zero"),),
+    "enet": (_STYLE,),
     "recon": (Island("Heads", "alignment needs all digits of the coefficients; a 50 000th of the work"),),
+    "s3fd": (Island("UnitLength", "sums of squares over up to 512 channels leave float16's range"), _PIXELS),
+    "retinaface": (_PIXELS,),
+    "fan4": (),
+    "gfpgan": (_STYLE,),
+    "gpen": (_STYLE, Island("UnitCode", "a sum of squares with an epsilon that float16 rounds to zero")),
+    "parsenet": (Island("Masks", "a softmax of logits whose differences decide what is a face"),),
+    "ganimation": (),
 }
 _MORE_ISLANDS = {
     ("dnet", "bf16"): (

@@ -18,6 +18,13 @@ from dubstream.engines.face_specs import FAN4, GANIMATION, GFPGAN, GPEN, PARSENE
 from dubstream.engines.half_specs import HALF_SPECS, HALVES
 from dubstream.engines.specs import DNET, ENET, LNET, RECON
 from dubstream.export.checkpoint import Container
+from dubstream.export.face_pictures import (
+    DetectorPictures,
+    FANPictures,
+    GANimationPictures,
+    ParseNetPictures,
+    RestorerPictures,
+)
 from dubstream.export.fidelity import Array
 from dubstream.export.networks import NETWORKS, NetworkFactory
 from dubstream.export.pictures import (
@@ -108,17 +115,33 @@ RECIPES: dict[str, Recipe] = {
             half_forms("enet", ENetPictures),
         ),
         Recipe(RECON, NETWORKS["recon"], Container("net_recon"), half_forms("recon", ReconPictures)),
-        Recipe(S3FD, NETWORKS["s3fd"], Container(None)),
+        Recipe(S3FD, NETWORKS["s3fd"], Container(None), half_forms("s3fd", DetectorPictures)),
         Recipe(
             RETINAFACE,
             NETWORKS["retinaface"],
             Container("state_dict", _TRAINED_IN_PARALLEL, others=(None,)),
+            half_forms("retinaface", DetectorPictures),
         ),
-        Recipe(FAN4, NETWORKS["fan4"], Container(None, read=read_torchscript, named=in_order_of)),
-        Recipe(GFPGAN, NETWORKS["gfpgan"], Container("params_ema", others=("params",))),
-        Recipe(GPEN, NETWORKS["gpen"], Container(None)),
-        Recipe(PARSENET, NETWORKS["parsenet"], Container(None)),
+        Recipe(
+            FAN4,
+            NETWORKS["fan4"],
+            Container(None, read=read_torchscript, named=in_order_of),
+            half_forms("fan4", FANPictures),
+        ),
+        Recipe(
+            GFPGAN,
+            NETWORKS["gfpgan"],
+            Container("params_ema", others=("params",)),
+            half_forms("gfpgan", RestorerPictures),
+        ),
+        Recipe(GPEN, NETWORKS["gpen"], Container(None), half_forms("gpen", RestorerPictures)),
+        Recipe(PARSENET, NETWORKS["parsenet"], Container(None), half_forms("parsenet", ParseNetPictures)),
         # The upstream program drops what its generator does not know before it loads strictly.
-        Recipe(GANIMATION, NETWORKS["ganimation"], Container(None, ignored=("*",))),
+        Recipe(
+            GANIMATION,
+            NETWORKS["ganimation"],
+            Container(None, ignored=("*",)),
+            half_forms("ganimation", GANimationPictures),
+        ),
     )
 }

@@ -30,7 +30,7 @@ def publish_half_toys(
     The `broken` one computes NaN.
     """
     toys = publish_toys(folder, broken=broken)
-    return {name: _publish(folder, toy, precision) for name, toy in toys.items() if name in _EDGES}
+    return {name: _publish(folder, toy, precision) for name, toy in toys.items()}
 
 
 def _publish(folder: Path, toy: Artifact, precision: str) -> Artifact:
@@ -148,4 +148,34 @@ def _enet(graph: _Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return inner
 
 
-_EDGES = {"recon": _recon, "dnet": _dnet, "lnet": _lnet, "enet": _enet}
+def _detector(graph: _Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    return _renamed(nodes, image=graph.planes("image"))
+
+
+def _fan(graph: _Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    graph.cast(graph.after, "heatmaps32", "heatmaps", TensorProto.FLOAT16)
+    return _renamed(nodes, image=graph.planes("image", rgb=True), heatmaps="heatmaps32")
+
+
+def _restorer(graph: _Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    graph.shown("restored_planes", "restored", rgb=True, signed=True)
+    image = graph.planes("image", rgb=True, signed=True)
+    return _renamed(nodes, image=image, restored="restored_planes")
+
+
+def _parser(graph: _Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    graph.shown("masks_planes", "masks")
+    inner = [node for node in nodes if not {"classes", "whole"} & {*node.output}]
+    return _renamed(inner, image=graph.planes("image", rgb=True, signed=True), masks="masks_planes")
+
+
+def _action_units(graph: _Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """At full size, where the real one works on a third of it: the toy is as happy with any."""
+    graph.shown("fused_planes", "fused", signed=True)
+    return _renamed(nodes, image=graph.planes("image", signed=True), fused="fused_planes")
+
+
+_EDGES = {
+    "recon": _recon, "dnet": _dnet, "lnet": _lnet, "enet": _enet, "s3fd": _detector, "retinaface": _detector,
+    "fan4": _fan, "gfpgan": _restorer, "gpen": _restorer, "parsenet": _parser, "ganimation": _action_units,
+}  # fmt: skip

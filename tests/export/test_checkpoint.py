@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_toys import toy_state
+from export_toys import Toy, toy_state
+from reference_data import layout
 
 from dubstream.engines.errors import CheckpointError, StorageError
 from dubstream.export.checkpoint import Container, Weights, load_checkpoint
+from dubstream.export.recipes import RECIPES
 
 STATE = toy_state()
 PLAIN = Container("net")
@@ -71,6 +73,66 @@ def test_named_patterns_are_skipped_and_counted(tmp_path: Path) -> None:
     path = save(tmp_path / "Toy.pth", stored)
     assert load(path, Container("net", "module.", ("low_res.*",))).ignored_keys == {"low_res.*": 2}
     assert "2 unexpected: low_res.a, low_res.b.c" in refused(path, Container("net", "module."))
+
+
+def test_what_the_network_has_is_never_ignored(tmp_path: Path) -> None:
+    path = save(tmp_path / "Toy.pth", {**STATE, "norm.running_mode": torch.zeros(5), "step": 3})
+    weights = load(path, Container("net", ignored=("*",)))
+    assert (set(weights.state), weights.ignored_keys) == (set(STATE), {"*": 2})
+    assert "1 missing: mix.bias" in refused(
+        save(tmp_path / "Less.pth", {key: value for key, value in STATE.items() if key != "mix.bias"}),
+        Container("net", ignored=("*",)),
+    )
+
+
+@pytest.mark.parametrize("key", ["best", "net", None])
+def test_keys_are_tried_in_order_and_a_flat_file_last(tmp_path: Path, key: str | None) -> None:
+    container = Container("best", others=("net", None))
+    payload = dict(STATE) if key is None else {"net": {"old": 1}, key: dict(STATE)}
+    torch.save(payload, tmp_path / "Toy.pth")
+    assert set(load(tmp_path / "Toy.pth", container).state) == set(STATE)
+
+
+def test_all_keys_that_were_tried_are_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "Toy.pth", dict(STATE), key="other")
+    assert "under the key 'best' or 'net', found keys 'other'" in refused(
+        path, Container("best", others=("net",))
+    )
+    assert f"{len(STATE)} missing" in refused(path, Container(None))
+
+
+def test_a_container_may_read_and_name_in_its_own_way(tmp_path: Path) -> None:
+    def read(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+        return {f"old.{name}": tensor for name, tensor in STATE.items()}, "d" * 64
+
+    def named(expected: Any, state: Any) -> Any:
+        return dict(zip(expected, state.values(), strict=True))
+
+    weights = load(tmp_path / "Toy.zip", Container(None, read=read, named=named))
+    assert all(torch.equal(weights.state[name], STATE[name]) for name in STATE)
+    assert weights.source == f"checkpoint:Toy.zip:{'d' * 64}"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "fan4"])
+def test_recipes_read_states_packed_as_the_layouts_say(tmp_path: Path, name: str) -> None:
+    facts = layout(name)
+    stored: dict[Any, Any] = {facts["prefix"] + key: tensor for key, tensor in STATE.items()}
+    key = str(facts["container"]).split()[0] if facts["container"] else None
+    for number, payload in enumerate([stored] if key is None else [{key: stored}, stored]):
+        path = tmp_path / f"{number}.pth"
+        torch.save(payload, path)
+        if number == 0 or "else the top level" in facts["container"]:
+            assert set(load(path, RECIPES[name].container).state) == set(STATE)
+        else:
+            refused(path, RECIPES[name].container)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_the_landmarks_recipe_reads_an_archive(tmp_path: Path) -> None:
+    toy = Toy().eval()
+    torch.jit.save(torch.jit.trace(toy, (torch.zeros(1, 3, 8, 8), torch.zeros(1, 4))), tmp_path / "Toy.zip")
+    weights = load(tmp_path / "Toy.zip", RECIPES["fan4"].container)
+    assert all(torch.equal(weights.state[name], toy.state_dict()[name]) for name in STATE)
 
 
 def test_one_error_lists_everything(tmp_path: Path) -> None:

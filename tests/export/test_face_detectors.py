@@ -192,7 +192,7 @@ def test_specs_know_the_published_numbers_of_priors() -> None:
 
 def test_a_specs_name_tells_the_size_unless_it_is_the_usual_one() -> None:
     assert (face_specs.S3FD.name, face_specs.RETINAFACE.name) == ("s3fd", "retinaface")
-    assert face_specs.s3fd_spec(720, 1280).name == "s3fd-1280x720"
+    assert face_specs.s3fd_spec(720, 1280).name == "s3fd_1280x720"
 
 
 @pytest.mark.parametrize("spec", [face_specs.s3fd_spec, face_specs.retinaface_spec])

@@ -217,10 +217,11 @@ def test_specs_of_half_artifacts_have_pictures_as_bytes() -> None:
     for name in SPECS:
         half = spec_of(name, "fp16")
         for tensor in (*half.inputs, *half.outputs):
-            is_picture = tensor.shape[-1] == 3
+            is_picture = tensor.shape[-1] == 3 or tensor.name == "masks"
             assert (tensor.dtype == "uint8") == is_picture
             if is_picture:
                 assert (tensor.low, tensor.high) == (0.0, 255.0)
+        assert (half.max_batch, half.gmacs, half.name) == (SPECS[name].max_batch, SPECS[name].gmacs, name)
     assert [tensor.name for tensor in spec_of("dnet", "fp16").outputs] == ["edited"]
     with pytest.raises(UsageError, match="unknown network"):
         spec_of("xnet", "fp16")
