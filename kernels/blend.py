@@ -93,7 +93,7 @@ def blend_face(
     space = workspace or thread_workspace()
     rows, columns = cut(window, (0, 0, 0, 0))
     source = frame[rows, columns]
-    difference = _difference(source, _at_box_size(enhanced, box, space), box, window, space)
+    difference = face_difference(source, enhanced, box, window, workspace=space)
     mask = space.array("blend_mask", source.shape[:2], np.float32)
     face_mask(box, window, settings.mask, out=mask)
     blend_bands(difference, mask, levels, workspace=space)
@@ -114,6 +114,35 @@ def add_rounded(source: U8, difference: F32, *, out: U8) -> None:
     np.copyto(out, difference, casting="unsafe")
 
 
+def face_difference(
+    source: U8, enhanced: F32, box: Box, window: Box, *, workspace: Workspace | None = None
+) -> F32:
+    """What a synthesised face would change, before any mask.
+
+    Args:
+        source: uint8 BGR (H, W, 3), the frame inside `window`, any strides.
+        enhanced: float32 (3, h, w), the face box as BGR planes; clamped to [0, 1].
+        box: face box in frame pixels.
+        window: in frame pixels.
+        workspace: scratch memory, which holds the result; the thread's own by default.
+
+    Returns:
+        float32 (H, W, 3), face minus source in levels inside the box, 0 in the rest of the window.
+
+    Raises:
+        InternalError: a wrong shape or dtype, or values that are not finite.
+    """
+    space = workspace or thread_workspace()
+    face = _at_box_size(enhanced, box, space)
+    difference = space.array("blend_difference", source.shape, np.float32)
+    difference[...] = 0
+    shared = intersect(box, window)
+    if shared is not None:
+        inside = cut(shared, window)
+        np.subtract(face[cut(shared, box)], source[inside], out=difference[inside])
+    return difference
+
+
 def _at_box_size(enhanced: F32, box: Box, space: Workspace) -> F32:
     """The face as a float picture 0..255 of the box's size."""
     if enhanced.ndim != 3:
@@ -131,14 +160,3 @@ def _at_box_size(enhanced: F32, box: Box, space: Workspace) -> F32:
         picture, (width, height), dst=sized, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
     return np.clip(sized, 0, 255, out=sized)  # cubic interpolation overshoots at edges
-
-
-def _difference(source: U8, face: F32, box: Box, window: Box, space: Workspace) -> F32:
-    """Face minus source inside the box, 0 in the rest of the window."""
-    difference = space.array("blend_difference", source.shape, np.float32)
-    difference[...] = 0
-    shared = intersect(box, window)
-    if shared is not None:
-        inside = cut(shared, window)
-        np.subtract(face[cut(shared, box)], source[inside], out=difference[inside])
-    return difference
