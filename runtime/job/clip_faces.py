@@ -10,7 +10,7 @@ network. Both are units of `dubstream.runtime.job.units`; what shares them finds
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class ClipFaces:
 
     Args:
         clip: the frames.
-        recon: verified artifact of the coefficient regressor.
+        artifacts: verified ones by network; the coefficient regressor is among them.
         face, stream: options.
         cache: folder of all preparations.
         given: a preparation that has to fit and is complete; nothing is made then. None for the cache's.
@@ -103,12 +103,13 @@ class ClipFaces:
     def __init__(
         self,
         clip: Clip,
-        recon: Artifact,
+        artifacts: Mapping[str, Artifact],
         face: FaceOptions,
         stream: StreamOptions,
         cache: Path,
         given: Path | None = None,
     ) -> None:
+        recon = artifacts["recon"]
         self._clip, self._recon, self._face, self._stream = clip, recon, face, stream
         self.frozen = given is not None
         options = asdict(face)

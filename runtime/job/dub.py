@@ -81,10 +81,7 @@ class _Job:
         self._reused = {"segments": 0}
         self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
         track = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
-        self._expression = open_expression(
-            options.expression, request.artifacts["recon"], options.face, options.stream, options.limits,
-            request.cache, allow_truncated=options.allow_truncated,
-        )  # fmt: skip
+        self._expression = open_expression(options, request.artifacts, request.cache)
         self._timeline = plan_timeline(
             self._info.plan(options.limits),
             self._info.rate,
@@ -101,12 +98,11 @@ class _Job:
         )
 
     def prepare(self) -> Prepared:
-        networks, options = self._request.artifacts, self._options
-        with VideoReader(self._info, options.limits) as reader:
+        request = self._request
+        with VideoReader(self._info, self._options.limits) as reader:
             preparation = Preparation(
-                reader, self._info, self._digests["video"], networks["recon"], networks["dnet"],
-                self._expression, options.face, options.stream, self._request.cache,
-                one_shot=options.expression.one_shot, given=self._request.prepared,
+                reader, self._info, self._digests["video"], request.artifacts, self._expression,
+                self._options, request.cache, given=request.prepared,
             )  # fmt: skip
             needed = np.unique(self._timeline.sources)
             return preparation.run(needed, self._platform, self._timing, self._progress)

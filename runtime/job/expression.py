@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,13 @@ import numpy.typing as npt
 
 from dubstream.engines.artifact import Artifact
 from dubstream.runtime.coefficients import EXPRESSION
-from dubstream.runtime.expression import ExpressionOptions, FaceSource, TemplateMix
+from dubstream.runtime.expression import FaceSource, TemplateMix
 from dubstream.runtime.job.clip_faces import CHUNK_FRAMES, Clip, ClipFaces
-from dubstream.runtime.job.options import FaceOptions, StreamOptions
+from dubstream.runtime.job.options import DubOptions
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.regress import Picture
 from dubstream.runtime.job.timeline import AudioMode, plan_timeline
 from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.picture import read_picture
 from dubstream.runtime.media.probe import VideoInfo, probe_video
@@ -85,31 +85,28 @@ class FaceExpression(Expression):
 
     Args:
         source: the file; its size and kind are checked here.
-        recon: verified artifact of the coefficient regressor.
-        face: how faces are found; the choice among them is always the largest.
-        stream, limits, allow_truncated, cache: of the job.
+        artifacts: verified ones by network.
+        options: of the job; they say how faces are found, the choice among them is always the largest.
+        cache: folder of all preparations.
     """
 
     def __init__(
         self,
         source: FaceSource,
-        recon: Artifact,
-        face: FaceOptions,
-        stream: StreamOptions,
-        limits: MediaLimits,
+        artifacts: Mapping[str, Artifact],
+        options: DubOptions,
         cache: Path,
-        *,
-        allow_truncated: bool,
     ) -> None:
-        self._recon, self._stream, self._limits, self._cache = recon, stream, limits, cache
-        self._face = FaceOptions(**{**vars(face), "selector": "largest"})
+        self._artifacts, self._stream, self._cache = artifacts, options.stream, cache
+        self._face = replace(options.face, selector="largest")
+        limits = self._limits = options.limits
         self._digest = content_digest(source.path)
         self._picture: Picture | None = None
         self._info: VideoInfo | None = None
         if source.is_picture:
             self._picture = read_picture(source.path, limits)
         else:
-            self._info = probe_video(source.path, limits, allow_truncated=allow_truncated)
+            self._info = probe_video(source.path, limits, allow_truncated=options.allow_truncated)
         self.facts = {"face_of": self._digest, "frames": self._count}
 
     def rows(
@@ -118,7 +115,7 @@ class FaceExpression(Expression):
         """float32 (n, 64)."""
         wanted = self._frames_at(times_s)
         with self._clip() as clip:
-            faces = ClipFaces(clip, self._recon, self._face, self._stream, self._cache)
+            faces = ClipFaces(clip, self._artifacts, self._face, self._stream, self._cache)
             with faces.locked():
                 return self._measured(faces, wanted, platform, timing, progress)[wanted]
 
@@ -174,23 +171,14 @@ class FaceExpression(Expression):
             yield Clip(lambda start, stop: pictures[start:stop], 1, width, height, self._digest)
 
 
-def open_expression(
-    options: ExpressionOptions,
-    recon: Artifact,
-    face: FaceOptions,
-    stream: StreamOptions,
-    limits: MediaLimits,
-    cache: Path,
-    *,
-    allow_truncated: bool = False,
-) -> Expression:
-    """The expression that `options` names; its files are read and checked, no network runs.
+def open_expression(options: DubOptions, artifacts: Mapping[str, Artifact], cache: Path) -> Expression:
+    """The expression that `options` name; its files are read and checked, no network runs.
 
     Raises:
         CheckpointError: an unusable file of templates.
         MediaError: an unusable picture or video.
     """
-    parsed = options.parsed
+    parsed = options.expression.parsed
     if isinstance(parsed, TemplateMix):
-        return TemplateExpression(parsed, options.templates)
-    return FaceExpression(parsed, recon, face, stream, limits, cache, allow_truncated=allow_truncated)
+        return TemplateExpression(parsed, options.expression.templates)
+    return FaceExpression(parsed, artifacts, options, cache)

@@ -14,6 +14,7 @@ References are made for the chunks an output needs, no others.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from dubstream.kernels.boxes import Box
 from dubstream.runtime.faces.track import Track
 from dubstream.runtime.job.clip_faces import CHUNK_FRAMES, Clip, ClipFaces, TrackedFace
 from dubstream.runtime.job.expression import Expression
-from dubstream.runtime.job.options import FaceOptions, StreamOptions
+from dubstream.runtime.job.options import DubOptions
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
 from dubstream.runtime.job.regress import Picture, cropped
@@ -71,11 +72,10 @@ class Preparation:
         reader: reads the source video.
         info: what the source video is.
         digest: SHA-256 of the video's content.
-        recon, dnet: verified artifacts.
+        artifacts: verified ones by network.
         expression: of the references.
-        face, stream: options.
+        options: of the job.
         cache: folder of all preparations.
-        one_shot: D-Net moves the first picture of the face for all frames.
         given: a preparation that has to fit and is complete; nothing is made then. None for the cache's.
 
     Raises:
@@ -87,25 +87,24 @@ class Preparation:
         reader: VideoReader,
         info: VideoInfo,
         digest: str,
-        recon: Artifact,
-        dnet: Artifact,
+        artifacts: Mapping[str, Artifact],
         expression: Expression,
-        face: FaceOptions,
-        stream: StreamOptions,
+        options: DubOptions,
         cache: Path,
         *,
-        one_shot: bool = False,
         given: Path | None = None,
     ) -> None:
-        self._reader, self._info, self._dnet, self._stream = reader, info, dnet, stream
-        self._expression, self._one_shot = expression, one_shot
-        self._faces = ClipFaces(Clip.of(reader, info, digest), recon, face, stream, cache, given)
+        self._reader, self._info, self._stream = reader, info, options.stream
+        self._expression, self._one_shot = expression, options.expression.one_shot
+        self._dnet = artifacts["dnet"]
+        clip = Clip.of(reader, info, digest)
+        self._faces = ClipFaces(clip, artifacts, options.face, options.stream, cache, given)
         facts: dict[str, Any] = {
             "schema": SCHEMA,
             "measured": self._faces.measured_key,
-            "dnet": dnet.digest,
+            "dnet": self._dnet.digest,
             "expression": dict(expression.facts),
-            "one_shot": one_shot,
+            "one_shot": self._one_shot,
         }
         self.key = digest_facts(facts)
         self._units = self._faces.subfolder("references", self.key, facts)

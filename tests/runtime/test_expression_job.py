@@ -1,0 +1,212 @@
+"""Expressions in a preparation, on toy networks: what is shared, what is measured, what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import write_portrait, write_video
+from scipy.io import savemat
+from toy_networks import publish_toys
+
+from dubstream.benchmarks.demo_clip import portrait_frames
+from dubstream.engines.artifact import Artifact
+from dubstream.engines.errors import CheckpointError, MediaError, NoFaceError
+from dubstream.runtime.expression import ExpressionOptions
+from dubstream.runtime.job.expression import Expression, open_expression
+from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.job.platforms import Platform, open_platform
+from dubstream.runtime.job.prepare import Preparation
+from dubstream.runtime.job.prepare_video import PrepareRequest, prepare
+from dubstream.runtime.job.references import ReferenceReader
+from dubstream.runtime.job.timing import Timing
+from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.progress import silent
+
+FRAMES = 24
+AWAY = (15, 16, 17)  # frames without the face
+STREAM = StreamOptions(batch=4, threads=1)
+OPTIONS = DubOptions(stream=STREAM, face=FaceOptions(max_gap=0))
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_portrait(tmp_path_factory.mktemp("talk") / "talk.mp4", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    return publish_toys(tmp_path_factory.mktemp("toys"))
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    with open_platform(OPTIONS.backend, STREAM) as opened:
+        yield opened
+
+
+@pytest.fixture
+def request_(talk: Path, toys: dict[str, Artifact], tmp_path: Path) -> PrepareRequest:
+    return PrepareRequest(talk, toys, tmp_path / "cache", OPTIONS)
+
+
+def expressed(request: PrepareRequest, source: object, **more: object) -> PrepareRequest:
+    wanted = ExpressionOptions(str(source), **more)  # type: ignore[arg-type]
+    return replace(request, options=replace(request.options, expression=wanted))
+
+
+def references(folder: Path, key: str) -> dict[int, np.ndarray]:
+    (below,) = folder.glob(f"references-{key[:16]}")
+    reader = ReferenceReader(UnitFolder(below, key), 240)
+    present = [k for k in range(FRAMES) if k not in AWAY]
+    found = {k: reader.read(k) for k in present}
+    reader.close()
+    return found
+
+
+def save_templates(path: Path) -> Path:
+    # Large numbers: the toy D-Net sees the mean of its window, in which the alignment's pixels weigh most.
+    row = np.full((1, 64), 0.2)
+    savemat(path, {"expression_center": row, "expression_mouth": row - 8})
+    return path
+
+
+class Given(Expression):
+    """Numbers that the test chose."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows.astype(np.float32)
+        self.facts = {"mean": float(rows.mean()), "dims": rows.ndim}
+
+    def rows(self, *_: object) -> np.ndarray:
+        return self._rows
+
+
+def test_another_expression_pays_for_its_references_alone(request_: PrepareRequest, tmp_path: Path) -> None:
+    templates = save_templates(tmp_path / "expression.mat")
+    first = prepare(expressed(request_, "neutral", templates=templates))
+    assert {"track", "prepare/recon", "prepare/dnet"} <= first.busy_s.keys()
+    assert (first.frames, first.present, first.notes) == (FRAMES, FRAMES - 3, [])
+    second = prepare(expressed(request_, "smile", templates=templates))
+    assert second.folder == first.folder
+    assert second.key != first.key
+    assert "prepare/dnet" in second.busy_s
+    assert not {"track", "prepare/recon"} & second.busy_s.keys()
+    ours, theirs = references(Path(first.folder), first.key), references(Path(first.folder), second.key)
+    assert all((ours[k] != theirs[k]).any() for k in ours)
+    again = prepare(expressed(request_, "neutral:1:smile", templates=templates))
+    assert (again.key, again.busy_s) == (second.key, {})
+
+
+def test_references_from_stored_coefficients_equal_those_from_fresh_ones(
+    request_: PrepareRequest, tmp_path: Path
+) -> None:
+    templates = save_templates(tmp_path / "expression.mat")
+    smile = expressed(request_, "smile", templates=templates)
+    fresh = prepare(smile)
+    prepare(expressed(replace(request_, cache=tmp_path / "other"), "neutral", templates=templates))
+    stored = prepare(replace(smile, cache=tmp_path / "other"))
+    assert "prepare/recon" not in stored.busy_s
+    ours, theirs = references(Path(fresh.folder), fresh.key), references(Path(stored.folder), stored.key)
+    for k, picture in ours.items():
+        np.testing.assert_array_equal(picture, theirs[k])
+
+
+def test_one_shot_moves_the_first_picture_for_all_frames(request_: PrepareRequest) -> None:
+    plain, fixed = prepare(request_), prepare(expressed(request_, "neutral", one_shot=True))
+    assert "prepare/recon" not in fixed.busy_s
+    ours = references(Path(plain.folder), plain.key)
+    held = references(Path(fixed.folder), fixed.key)
+    np.testing.assert_array_equal(ours[0], held[0])
+
+    def pattern(picture: np.ndarray) -> np.ndarray:
+        # The toy D-Net shifts all levels of what it moves; the pattern stays.
+        inner = picture[100:156, 100:156].astype(float)
+        return inner - inner.mean(axis=(0, 1))
+
+    for k in (5, 20):
+        assert np.abs(pattern(held[k]) - pattern(held[0])).max() < 2
+        assert np.abs(pattern(ours[k]) - pattern(ours[0])).max() > 10
+
+
+def test_a_picture_gives_all_frames_its_expression(
+    request_: PrepareRequest, platform: Platform, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "face.png"), next(iter(portrait_frames(1))))
+    wanted = expressed(request_, tmp_path / "face.png")
+    expression = open_expression(wanted.options, wanted.artifacts, wanted.cache)
+    rows = expression.rows(np.arange(3) / 25, platform, Timing(), silent)
+    assert rows.shape == (3, 64)
+    assert np.abs(rows[0]).max() > 0.1
+    np.testing.assert_array_equal(rows, rows[:1].repeat(3, axis=0))
+    summary = prepare(wanted)
+    assert summary.notes == []
+    assert prepare(wanted).busy_s == {}
+
+
+def test_a_video_gives_each_moment_its_expression_and_runs_back_when_it_is_shorter(
+    request_: PrepareRequest, platform: Platform, tmp_path: Path
+) -> None:
+    # The toy regressor sees nothing but the mean colour: every frame gets one of its own.
+    driver = [
+        np.clip(frame * (0.6 + 0.015 * k), 0, 255).astype(np.uint8)
+        for k, frame in enumerate(portrait_frames(FRAMES))
+    ]
+    path = write_video(tmp_path / "driver.mp4", driver, Fraction(25, 2))  # half as fast as what it drives
+    options = expressed(request_, path).options
+    expression = open_expression(options, request_.artifacts, request_.cache)
+    timing = Timing()
+    rows = expression.rows(np.arange(56) / 25, platform, timing, silent)
+    assert timing.frames["prepare/recon"] == FRAMES - len(AWAY)
+    shown = rows[::2]  # the driver's own frames: 0 to 23, then 22, 21, 20, 19
+    seen = [k for k in range(FRAMES) if k not in AWAY]
+    assert len(np.unique(shown[seen], axis=0)) == len(seen)
+    np.testing.assert_array_equal(shown[24:], shown[[22, 21, 20, 19]])
+    # Where the driver looks away: straight from the last sight to the next.
+    np.testing.assert_allclose(shown[16], (shown[14] + shown[18]) / 2, atol=1e-6)
+
+
+def test_every_frame_is_driven_by_its_own_row(request_: PrepareRequest, platform: Platform) -> None:
+    info = probe_video(request_.video, OPTIONS.limits)
+
+    def made(rows: np.ndarray) -> dict[int, np.ndarray]:
+        with VideoReader(info, OPTIONS.limits) as reader:
+            preparation = Preparation(
+                reader, info, "0" * 64, request_.artifacts, Given(rows), OPTIONS, request_.cache
+            )
+            preparation.run(np.arange(FRAMES), platform, Timing(), silent)
+            return references(preparation.folder, preparation.key)
+
+    low, high = np.full(64, -8.0), np.full(64, 8.0)
+    held, raised = made(low), made(high)
+    ramp = made(np.stack([low] * 20 + [high] * 4))
+    # A driving window reaches 12 frames ahead, and not across the absence at 15 to 17.
+    np.testing.assert_array_equal(ramp[3], held[3])
+    assert (held[3] != raised[3]).any()
+    np.testing.assert_array_equal(ramp[14], held[14])
+    assert (ramp[18] != held[18]).any()
+
+
+def test_unfit_sources_are_refused_before_any_work(request_: PrepareRequest, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.mp4").write_bytes(b"no video at all")
+    (tmp_path / "a.mat").write_bytes(b"no templates")
+    for source in ("a.png", "a.mp4", "missing.png"):
+        with pytest.raises(MediaError):
+            prepare(expressed(request_, tmp_path / source))
+    with pytest.raises(CheckpointError):
+        prepare(expressed(request_, "smile", templates=tmp_path / "a.mat"))
+    assert not (request_.cache / "prepared").exists()
+
+
+def test_a_picture_without_a_face_is_named(request_: PrepareRequest, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((200, 200, 3), 90, np.uint8))
+    with pytest.raises(NoFaceError):
+        prepare(expressed(request_, tmp_path / "wall.png"))
