@@ -18,6 +18,7 @@ from dubstream.export.verify.command import verify_app
 from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
 from dubstream.runtime.cli.engines_command import build, engines, inspect
+from dubstream.runtime.cli.prepare_command import prepare
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, print_error
 from dubstream.runtime.cli.verify_video_command import verify_dub, verify_video
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("dub")(dub)
+app.command()(prepare)
 app.command("export")(export_command)
 app.command()(build)
 verify_app.command("video")(verify_video)

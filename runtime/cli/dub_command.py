@@ -205,8 +205,8 @@ def dub(**values: Any) -> None:
 
 def announce(networks: Artifacts) -> None:
     """Say so where a network is not trained."""
-    source = networks["lnet"].source
-    if source.startswith("seeded:"):
+    seeded = {one.source for one in networks.values() if one.source.startswith("seeded:")}
+    for source in sorted(seeded):
         log.print(
             f"[yellow]weights: {source}, NOT trained: the mouth will be noise, timing and plumbing are real"
         )

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
+from dubstream.engines.face_specs import FAN4, S3FD
 from dubstream.engines.specs import CORE, SPECS
 from dubstream.runtime.expression import ExpressionOptions
 from dubstream.runtime.faces.geometry import Pads
+from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
-from dubstream.runtime.job.backend import Backend
+from dubstream.runtime.job.backend import HOST, Backend
+from dubstream.runtime.job.finish_options import FinishOptions
 from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
@@ -19,27 +22,46 @@ from dubstream.runtime.media.writer import EncodeOptions
 MAX_BATCH = min(spec.max_batch for spec in map(SPECS.__getitem__, CORE))
 """The largest batch every network takes."""
 
+SECOND_PASS = ("lnet", "enet", "ganimation")
+"""Networks that a preparation does without."""
+
+FINDERS: dict[str, tuple[str, ...]] = {"cascade": (), "networks": (S3FD.name, FAN4.name)}
+"""Ways of finding faces, with the networks each needs: a detector, then landmarks."""
+
 
 @dataclass(frozen=True)
 class FaceOptions:
     """Which face, and how it is followed; part of a preparation's identity.
 
     Attributes:
-        selector: ``largest``, ``center``, an index from the left, or ``x,y,w,h``.
+        selector: ``largest``, ``center``, an index from the left, ``x,y,w,h``, or a picture of the person.
         detect_every: the detector looks at every n-th frame, tracking fills in between.
         max_gap: longest stretch without a face, in frames, that is bridged.
+        finder: ``cascade`` (OpenCV's, nothing to download) or ``networks`` (S3FD and FAN-4).
+
+    Raises:
+        UsageError: a value that makes no sense.
     """
 
     selector: str = "largest"
     detect_every: int = 5
     max_gap: int = DEFAULT_MAX_GAP
+    finder: str = "cascade"
 
     def __post_init__(self) -> None:
+        parse_face_selector(self.selector)
+        if self.finder not in FINDERS:
+            raise UsageError(f"--faces received '{self.finder}', expected one of {', '.join(FINDERS)}")
         if self.detect_every < 1 or self.max_gap < 0:
             raise UsageError(
                 f"--detect-every {self.detect_every} and --face-gap {self.max_gap}: "
                 "expected at least 1 and at least 0"
             )
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks that find faces; none for the cascade."""
+        return FINDERS[self.finder]
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,10 @@ class DubOptions:
         allow_truncated: dub what could be decoded of a damaged file instead of refusing it.
         expression: of the references the lips are made from.
         trace: keep a span for every step of every batch.
+        finish: mask and restoration of the dubbed face.
+
+    Raises:
+        UsageError: a finish that the backend does not have, or a batch too large for its networks.
     """
 
     face: FaceOptions = field(default_factory=FaceOptions)
@@ -93,11 +119,27 @@ class DubOptions:
     allow_truncated: bool = False
     expression: ExpressionOptions = field(default_factory=ExpressionOptions)
     trace: bool = False
+    finish: FinishOptions = field(default_factory=FinishOptions)
+
+    def __post_init__(self) -> None:
+        self._check_finish()
 
     @property
     def networks(self) -> tuple[str, ...]:
         """Names of the networks such a dub needs."""
-        return CORE
+        return (*CORE, *self.finish.networks)
+
+    def _check_finish(self) -> None:
+        if self.finish.networks and self.backend.on_gpu:
+            raise UsageError(
+                f"--mask {self.finish.mask} --restore {self.finish.restore}: not on a GPU backend yet",
+                hint=f"--backend {HOST}, or --mask box --restore none",
+            )
+        most = min((SPECS[name].max_batch for name in self.finish.networks), default=MAX_BATCH)
+        if self.stream.batch > most:
+            raise UsageError(
+                f"--batch {self.stream.batch}: {', '.join(self.finish.networks)} take at most {most} at once"
+            )
 
 
 @dataclass(frozen=True)
