@@ -11,12 +11,12 @@ are made at a quarter of the resolution: they are smoother than that, and cost a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dubstream.engines.errors import InternalError
 from dubstream.kernels.boxes import Box, box_size
 from dubstream.kernels.checks import F32, check_array, check_out
 from dubstream.kernels.face_align import ALIGNED, F64, from_corner, sample
@@ -43,20 +43,29 @@ class FaceMasks:
     face: F32
     mouth: F32
 
+    @property
+    def empty(self) -> bool:
+        """Whether no face was seen at all: what is there now hides it."""
+        return not (self.face > 0.5).any()
 
-def face_masks(probabilities: npt.NDArray[np.floating]) -> FaceMasks:
+
+def face_masks(probabilities: npt.NDArray[Any]) -> FaceMasks:
     """The soft masks of a parse.
 
     Args:
-        probabilities: float32 or float16 (2, 512, 512) in [0, 1]: face (ParseNet's classes 1-7, 10-12), mouth
-            (10-12), of a face aligned by `dubstream.kernels.face_align`.
+        probabilities: of face (ParseNet's classes 1-7, 10-12) and mouth (10-12), for a face aligned
+            by `dubstream.kernels.face_align`: float32 (2, 512, 512) in [0, 1], or uint8 (512, 512, 2) in
+            levels of 1/255.
 
     Raises:
         InternalError: a wrong shape, or values that are not finite numbers.
     """
-    if probabilities.shape != (2, ALIGNED, ALIGNED):
-        raise InternalError(f"masks have shape {probabilities.shape}, expected (2, {ALIGNED}, {ALIGNED})")
-    face, mouth = (_blurred(plane.astype(np.float32, copy=False)) for plane in probabilities)
+    if probabilities.dtype == np.uint8:
+        check_array(probabilities, "masks", (ALIGNED, ALIGNED, 2), np.uint8)
+        face, mouth = (_blurred(plane) / np.float32(255) for plane in cv2.split(probabilities))
+    else:
+        check_array(probabilities, "masks", (2, ALIGNED, ALIGNED), np.float32)
+        face, mouth = (_blurred(plane) for plane in probabilities)
     # A straight outline is at one half after the blur: the face ends there, the mouth is full there.
     return FaceMasks(_smoothstep(2 * face - 1), _smoothstep(2 * mouth))
 
@@ -87,8 +96,9 @@ def mask_in_window(mask: F32, to_aligned: F64, window: Box, *, out: F32) -> F32:
     return out
 
 
-def _blurred(plane: F32) -> F32:
-    small = np.asarray(cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+def _blurred(plane: npt.NDArray[Any]) -> F32:
+    reduced = cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = np.asarray(reduced, np.float32)
     check_finite(small)
     small[:_EDGE] = small[-_EDGE:] = 0
     small[:, :_EDGE] = small[:, -_EDGE:] = 0

@@ -25,6 +25,7 @@ from dubstream.engines.engine import Engine
 from dubstream.engines.facts import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
 from dubstream.runtime.job.expression import open_expression
+from dubstream.runtime.job.finish_stages import Finish
 from dubstream.runtime.job.options import DubRequest
 from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.prepare import Preparation, Prepared
@@ -79,6 +80,7 @@ class _Job:
         options = self._options = request.options
         self._timing = Timing(trace=options.trace)
         self._reused = {"segments": 0}
+        self._unparsed = 0
         self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
         track = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
         self._expression = open_expression(options, request.artifacts, request.cache)
@@ -120,14 +122,16 @@ class _Job:
         with folder_lock(self._units.folder):
             missing = [n for n in range(len(spans)) if self._units.finished(_segment_name(n)) is None]
             self._reused["segments"] = len(spans) - len(missing)
+            names = ("lnet", "enet", *options.finish.frame_networks)
             if missing:
                 with (
-                    self._platform.opened(networks["lnet"], networks["enet"]) as (lnet, enet),
+                    self._platform.opened(*(networks[name] for name in names)) as engines,
                     VideoReader(self._info, options.limits) as reader,
                     closing(prepared.references),
-                    closing(self._synthesiser(lnet, enet, prepared)) as synthesiser,
+                    closing(self._synthesiser(engines, prepared)) as synthesiser,
                 ):
                     self._render(synthesiser, reader, spans, missing)
+                    self._unparsed = synthesiser.unparsed
             written = self._assemble([self._units.path(_segment_name(n)) for n in range(len(spans))])
             self._units.clear()
             return written
@@ -176,10 +180,14 @@ class _Job:
             timing=self._timing,
         )
 
-    def _synthesiser(self, lnet: Engine, enet: Engine, prepared: Prepared) -> Synthesiser:
+    def _synthesiser(self, engines: list[Engine], prepared: Prepared) -> Synthesiser:
+        lnet, enet, *finishing = engines
         info, stream = self._info, self._options.stream
         scene = Scene(prepared, self._timeline, self._mel, self._options.pads, info.width, info.height)
-        return Synthesiser(self._platform, lnet, enet, scene, batch=stream.batch, slots=stream.slots)
+        return Synthesiser(
+            self._platform, lnet, enet, scene, finish=Finish.of(self._options.finish, finishing),
+            batch=stream.batch, slots=stream.slots,
+        )  # fmt: skip
 
     def _padding_note(self) -> str | None:
         """Where the encoder's pixel format cannot hold an odd side, the output says its true size."""
@@ -247,6 +255,8 @@ class _Job:
             "encode": asdict(options.encode),
             "stream": asdict(options.stream),
             "platform": self._platform.identity,
+            "finish": asdict(options.finish),
+            "finishing": {name: networks[name].digest for name in options.finish.frame_networks},
         }
         return digest_facts(facts)
 
@@ -256,6 +266,8 @@ class _Job:
             notes.append(self._expression.note)
         if self._info.lost_frames:
             notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
+        if self._unparsed:
+            notes.append(f"the parser saw no face in {self._unparsed} dubbed frames, which show the source")
         if self._lost_audio_s:
             notes.append(f"{self._lost_audio_s:.2f} s of damaged audio are missing")
         return notes

@@ -127,7 +127,7 @@ class DubOptions:
     @property
     def networks(self) -> tuple[str, ...]:
         """Names of the networks such a dub needs."""
-        return (*CORE, *self.finish.networks)
+        return (*CORE, *self.face.networks, *self.finish.networks)
 
     def _check_finish(self) -> None:
         if self.finish.networks and self.backend.on_gpu:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.engine import Engine
+from dubstream.engines.errors import DeviceError
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
-from dubstream.runtime.job.backend import Backend
+from dubstream.runtime.job.backend import HOST, Backend
+from dubstream.runtime.job.finish_stages import Finish, finish_buffers, finish_stages
 from dubstream.runtime.job.options import StreamOptions
 from dubstream.runtime.job.stages import blend_stage, face_inputs_stage, synthesis_buffers
 from dubstream.runtime.progress import Progress, silent
@@ -77,6 +79,17 @@ class Platform(ABC):
     def synthesis_stages(self, lnet: Engine, enet: Engine) -> list[Stage]:
         """Crop, L-Net, E-Net and blend."""
 
+    def finished(self, finish: Finish) -> tuple[list[BufferSpec], list[Stage]]:
+        """A finish by networks: its slot buffers, and the stages that take the blend's place at the end.
+
+        Raises:
+            DeviceError: not there on this platform.
+        """
+        raise DeviceError(
+            f"parsing and restoring frames does not run with --backend {self.backend.name} yet",
+            hint=f"--backend {HOST}, or --mask box --restore none",
+        )
+
     def finish_fill(self, slot: Slot) -> None:  # noqa: B027
         """Last step of the second pass's `fill`: what the stages need beside the buffers of the host."""
 
@@ -108,6 +121,10 @@ class HostPlatform(Platform):
     def synthesis_stages(self, lnet: Engine, enet: Engine) -> list[Stage]:
         """Crop, L-Net, E-Net and blend."""
         return [face_inputs_stage(), *self.network_stages(lnet, enet), blend_stage()]
+
+    def finished(self, finish: Finish) -> tuple[list[BufferSpec], list[Stage]]:
+        """A finish by networks; see `dubstream.runtime.job.finish_stages`."""
+        return finish_buffers(finish), finish_stages(finish)
 
     def _engines(self, artifacts: tuple[Artifact, ...]) -> Iterator[Engine]:
         for artifact in artifacts:

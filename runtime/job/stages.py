@@ -102,7 +102,7 @@ def blend_stage(settings: BlendSettings = DEFAULT_SETTINGS) -> HostStage:
         for item in range(count):
             blend_face(
                 arrays["frames"][item],
-                _as_planes(arrays["enhanced"][item]),
+                enhanced_planes(arrays["enhanced"][item]),
                 arrays["face_boxes"][item],
                 out=arrays["dubbed"][item],
                 settings=settings,
@@ -120,7 +120,8 @@ def _face_pictures(slot: Slot, item: int) -> None:
     crop_resize(referred, face_box, arrays["reference"][item])
 
 
-def _as_planes(enhanced: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def enhanced_planes(enhanced: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """E-Net's picture, in whichever form, as float32 BGR planes (3, 384, 384)."""
     if enhanced.dtype != np.uint8:
         return enhanced
     return to_planes(enhanced, BGR_UNIT, out=np.empty((3, *enhanced.shape[:2]), np.float32))

@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from dubstream.engines.engine import Engine
 from dubstream.engines.errors import InternalError, StageError
+from dubstream.kernels.face_align import GFPGAN_POINTS, similarity
 from dubstream.runtime.audio import mel_window, window_start
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
 from dubstream.runtime.job.blackout import check_dubbed
+from dubstream.runtime.job.finish_stages import Finish
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.prepare import Prepared
 from dubstream.runtime.job.timeline import Timeline
@@ -65,6 +67,10 @@ class Scene:
         extent = face_extent(self.prepared.track.points[source])
         return padded_box(extent, self.width, self.height, self.pads)
 
+    def to_aligned(self, source: int) -> npt.NDArray[np.float64]:
+        """Map (2, 3) from pixels of source frame `source` to those of its aligned face."""
+        return similarity(self.prepared.track.points[source], GFPGAN_POINTS)
+
 
 class Synthesiser:
     """Renders segments.
@@ -73,22 +79,37 @@ class Synthesiser:
         platform: where it is computed.
         lnet, enet: the networks, opened together on that platform; closed by the caller, afterwards.
         scene: what all segments share.
+        finish: networks that finish every dubbed frame, opened together with the others; None: a blend.
         batch, slots: of the stream.
+
+    Attributes:
+        unparsed: dubbed frames so far in which the parser saw no face: they show the source.
+
+    Raises:
+        DeviceError: a finish the platform does not have.
     """
 
     def __init__(
-        self, platform: Platform, lnet: Engine, enet: Engine, scene: Scene, *, batch: int, slots: int
+        self,
+        platform: Platform,
+        lnet: Engine,
+        enet: Engine,
+        scene: Scene,
+        *,
+        finish: Finish | None = None,
+        batch: int,
+        slots: int,
     ) -> None:
         self._platform = platform
         self._scene = scene
         self._batch = batch
-        self._streamer = Streamer(
-            platform.device,
-            platform.synthesis_buffers(lnet, enet, scene.height, scene.width),
-            platform.synthesis_stages(lnet, enet),
-            batch=batch,
-            slots=slots,
-        )
+        self.unparsed = 0
+        buffers = platform.synthesis_buffers(lnet, enet, scene.height, scene.width)
+        stages = platform.synthesis_stages(lnet, enet)
+        if finish is not None:
+            more, instead_of_blend = platform.finished(finish)
+            buffers, stages = [*buffers, *more], [*stages[:-1], *instead_of_blend]
+        self._streamer = Streamer(platform.device, buffers, stages, batch=batch, slots=slots)
 
     def close(self) -> None:
         """Let go of streams and buffers. Idempotent."""
@@ -118,11 +139,16 @@ class Synthesiser:
             dubbed = iter(slot.outputs["dubbed"])
             for item in slot.context:
                 write(item.frame if item.reference is None else self._checked(item, next(dubbed)))
+            self._count(slot)
             advance(len(slot.context))
 
         return self._streamer.run(
             self._batches(self._items(frames_at, start, stop)), self._fill, drain, trace=trace
         )
+
+    def _count(self, slot: Slot) -> None:
+        if "parsed" in slot.outputs:
+            self.unparsed += slot.count - int(slot.outputs["parsed"][: slot.count].sum())
 
     def _checked(self, item: _Item, dubbed: Picture) -> Picture:
         try:
@@ -159,5 +185,7 @@ class Synthesiser:
             inputs["references"][position] = item.reference
             inputs["crop_boxes"][position] = scene.prepared.crop_box
             inputs["face_boxes"][position] = scene.face_box(item.source)
+            if "to_aligned" in inputs:
+                inputs["to_aligned"][position] = scene.to_aligned(item.source)
             inputs["mel"][position] = mel_window(scene.mel, window_start(item.output, scene.timeline.rate))
         self._platform.finish_fill(slot)
