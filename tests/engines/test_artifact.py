@@ -19,6 +19,7 @@ from dubstream.engines.artifact import digest_files, open_artifact, publish_arti
 from dubstream.engines.cache import artifact_folder, cache_root, folder_lock
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.errors import ArtifactError, CheckpointError, RetryError, StorageError, UsageError
+from dubstream.engines.recipe_versions import FP32_RECIPE, RECIPE_VERSIONS
 from dubstream.engines.sidecar import MAX_BYTES, FidelityRow, Sidecar, SidecarError, parse_sidecar, seal
 from dubstream.engines.weights import WeightsChoice
 
@@ -41,8 +42,8 @@ def make_sidecar(tmp: Path, **changes: Any) -> Sidecar:
     sidecar = Sidecar(
         network="toy",
         precision="fp32",
-        recipe="as-trained",
-        recipe_version=1,
+        recipe=FP32_RECIPE,
+        recipe_version=RECIPE_VERSIONS[FP32_RECIPE],
         spec=SPEC.as_json(),
         files=files,
         sha256=digest,
@@ -116,13 +117,15 @@ def test_swapped_files_are_refused(tmp_path: Path) -> None:
         open_artifact(first, SPEC)
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("change", [-1, 1])
 def test_another_version_of_the_recipe_is_refused_with_the_command_that_remakes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int
 ) -> None:
     publish(tmp_path)
-    monkeypatch.setitem(artifact_module.RECIPE_VERSIONS, "as-trained", version)
-    problem = rf"version 1 of recipe as-trained, expected version {version}"
+    made = RECIPE_VERSIONS[FP32_RECIPE]
+    version = made + change
+    monkeypatch.setitem(artifact_module.RECIPE_VERSIONS, FP32_RECIPE, version)
+    problem = rf"version {made} of recipe as-trained, expected version {version}"
     with pytest.raises(ArtifactError, match=problem) as caught:
         open_artifact(tmp_path, SPEC)
     command = f"dubstream export toy --artifacts {tmp_path} --weights seeded"
