@@ -96,8 +96,19 @@ def dub_order(
         ),
     ] = False,
     face: Annotated[
-        str, typer.Option(help="largest, center, INDEX from the left, or x,y,w,h.", rich_help_panel=_FACE)
+        str,
+        typer.Option(
+            help="largest, center, INDEX from the left, x,y,w,h, or PICTURE.png of the person.",
+            rich_help_panel=_FACE,
+        ),
     ] = _default.face.selector,
+    faces: Annotated[
+        str,
+        typer.Option(
+            help="Found by: cascade (no download), or networks (S3FD and FAN-4, see their licences).",
+            rich_help_panel=_FACE,
+        ),
+    ] = _default.face.finder,
     pads: Annotated[
         str, typer.Option(help="top,bottom,left,right added to the face box.", rich_help_panel=_FACE)
     ] = "0,20,0,0",
@@ -163,7 +174,7 @@ def dub_order(
     """Dub VIDEO with the speech of AUDIO."""
     log_to_stderr(verbose)
     options = DubOptions(
-        face=FaceOptions(face, detect_every, face_gap),
+        face=FaceOptions(face, detect_every, face_gap, faces),
         stream=StreamOptions(batch, slots, threads, segment_seconds),
         backend=Backend(backend, device, precision),
         pads=parse_pads(pads),

@@ -140,13 +140,13 @@ def _match_score(person: Person, sighting: Sighting) -> float:
     ratio = (after[2] - after[0]) / max(before[2] - before[0], 1e-9)
     if gap < 1 or not 1 / _SIZE_RATIO < ratio < _SIZE_RATIO:
         return 0.0
-    likeness, shared = _likeness(person.look, sighting.look), overlap(before, after)
-    near = gap <= _NEAR_GAP and shared >= _NEAR_OVERLAP and likeness >= _OTHER_LOOK
-    return likeness + (shared if gap <= _NEAR_GAP else 0.0) if near or likeness >= _SAME_LOOK else 0.0
+    alike, shared = same_look(person.look, sighting.look), overlap(before, after)
+    near = gap <= _NEAR_GAP and shared >= _NEAR_OVERLAP and alike >= _OTHER_LOOK
+    return alike + (shared if gap <= _NEAR_GAP else 0.0) if near or alike >= _SAME_LOOK else 0.0
 
 
-def _likeness(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Correlation of two looks, -1 to 1."""
+def same_look(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Correlation of two looks, float (192,), -1 to 1."""
     first, second = first - first.mean(), second - second.mean()
     norm = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / norm if norm > 0 else 0.0

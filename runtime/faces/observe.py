@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dubstream.engines.errors import InternalError, UsageError
+from dubstream.engines.errors import InternalError, StageError, UsageError
 from dubstream.runtime.faces.detector import FaceDetector, LandmarkEstimator, reduced_gray
 from dubstream.runtime.faces.flow import face_motion, moved_box, moved_points
 from dubstream.runtime.faces.observations import (
@@ -52,6 +52,7 @@ def observe(
 
     Raises:
         UsageError: `every` below 1.
+        StageError: detector or landmarks failed; it names the frame.
     """
     if every < 1:
         raise UsageError(f"detection every {every} frames; expected 1 or more")
@@ -66,7 +67,10 @@ def observe(
         lost = observer.follow(bgr)
         kind = CARRIED
         if not seen or lost or not observer.targets or index % every == 0:
-            observer.look(bgr)
+            try:
+                observer.look(bgr)
+            except InternalError as error:
+                raise StageError("track", index, error) from error
             kind = MISSED
         table.add(index, observer.targets, kind, bgr)
         seen.append(index)
@@ -148,7 +152,7 @@ class _Table:
             self.rows.append((index, target.tracklet, kind if seen is None else MEASURED))
             self.carried.append(target.carried)
             self.measured.append(np.full(VALUES, np.nan) if seen is None else seen)
-            self.looks.append(np.zeros((LOOK, LOOK, 3), np.uint8) if seen is None else _glance(bgr, seen[:4]))
+            self.looks.append(np.zeros((LOOK, LOOK, 3), np.uint8) if seen is None else glance(bgr, seen[:4]))
 
     def finished(self, frames: list[int]) -> Observations:
         rows = np.array(self.rows, dtype=np.int64).reshape(-1, 3)
@@ -173,7 +177,8 @@ def _match(targets: list[NDArray[np.float64]], faces: list[NDArray[np.float64]])
     return matched
 
 
-def _glance(bgr: NDArray[np.uint8], box: NDArray[np.float64]) -> NDArray[np.uint8]:
+def glance(bgr: NDArray[np.uint8], box: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The tiny picture of a face that `identities` compares, uint8 BGR (8, 8, 3); black outside the frame."""
     import cv2
 
     low = np.maximum(box[:2].astype(int), 0)

@@ -73,7 +73,7 @@ def resolve_track(
     Args:
         observations: of the whole clip (`Observations.join`).
         width, height: the frame's size in pixels.
-        selector: default the largest face.
+        selector: default the largest face; not a "picture", which has to be found first (`likeness`).
         max_gap: absences up to this many frames are interpolated where the face reappears in place.
         radius: reach of the symmetric smoothing on each side, in frames; 0 for none.
 
@@ -83,7 +83,7 @@ def resolve_track(
 
     Raises:
         NoFaceError: nobody in the clip, or nobody where the selector's box is.
-        UsageError: an index beyond the people in the first frame that shows any.
+        UsageError: an index beyond the people in the first frame that shows any, or a "picture".
     """
     found = people(observations)
     if not found:
@@ -121,6 +121,13 @@ def present_runs(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _choose(found: list[Person], selector: FaceSelector, width: int, height: int) -> Person:
+    if selector.rule == "picture":
+        raise UsageError(
+            f"--face {selector.picture}: people are not compared with a picture here",
+            hint="use --face INDEX or x,y,w,h",
+        )
+    if selector.rule == "person":
+        return found[selector.index]
     if selector.rule == "index":
         return _by_index(found, selector.index)
     if selector.rule == "box":

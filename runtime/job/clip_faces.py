@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ import numpy as np
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.facts import digest_facts
-from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
 from dubstream.runtime.faces.geometry import Box, crop_box
+from dubstream.runtime.faces.identities import people
+from dubstream.runtime.faces.likeness import Portrait, most_alike, reference_portrait
 from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.faces.observe import observe
-from dubstream.runtime.faces.selector import parse_face_selector
+from dubstream.runtime.faces.selector import FaceSelector, parse_face_selector
 from dubstream.runtime.faces.track import Track, resolve_track
+from dubstream.runtime.job.face_finder import Finder, open_finder
 from dubstream.runtime.job.kept_facts import (
     differences,
     keep_facts,
@@ -39,6 +41,10 @@ from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.regress import CoefficientTable, Frames, Picture, Regressor
 from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.media.guard import show
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.opening import content_digest
+from dubstream.runtime.media.picture import read_picture
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.progress import Progress
@@ -91,13 +97,15 @@ class ClipFaces:
 
     Args:
         clip: the frames.
-        artifacts: verified ones by network; the coefficient regressor is among them.
+        artifacts: verified ones by network; the coefficient regressor and `face.networks` are among them.
         face, stream: options.
         cache: folder of all preparations.
         given: a preparation that has to fit and is complete; nothing is made then. None for the cache's.
+        limits: of a reference picture that chooses the face; None for the defaults.
 
     Raises:
         UsageError: `given` is no preparation, or one of something else.
+        MediaError: the reference picture cannot be read.
     """
 
     def __init__(
@@ -108,16 +116,25 @@ class ClipFaces:
         stream: StreamOptions,
         cache: Path,
         given: Path | None = None,
+        limits: MediaLimits | None = None,
     ) -> None:
         recon = artifacts["recon"]
         self._clip, self._recon, self._face, self._stream = clip, recon, face, stream
+        self._artifacts = artifacts
+        self._selector = parse_face_selector(face.selector)
+        self._reference: tuple[Picture, str] | None = None
         self.frozen = given is not None
         options = asdict(face)
+        if self._selector.picture is not None:
+            path = self._selector.picture
+            self._reference = read_picture(path, limits or MediaLimits()), show(path)
+            options["selector"] = f"picture {content_digest(path)}"
         observed = {
             "schema": SCHEMA,
             "video": clip.digest,
             "frames": clip.count,
             "face": {name: value for name, value in options.items() if name not in _CHOICE},
+            "finder": {name: artifacts[name].digest for name in face.networks},
         }
         measured = {**observed, "face": options, "recon": recon.digest}
         self.key, self.measured_key = digest_facts(observed), digest_facts(measured)
@@ -152,36 +169,57 @@ class ClipFaces:
             with folder_lock(self.folder):
                 yield
 
-    def face(self, timing: Timing, progress: Progress) -> TrackedFace:
+    def face(self, platform: Platform, timing: Timing, progress: Progress) -> TrackedFace:
         """Follow the chosen face through the clip; call it under the lock.
 
         Raises:
-            NoFaceError: no usable face anywhere.
-            DubError: reading or writing failed.
+            NoFaceError: no usable face anywhere, or nobody like the reference picture.
+            DubError: reading, writing or a network failed.
         """
-        clip, chunks = self._clip, []
-        for start in range(0, clip.count, CHUNK_FRAMES):
-            stop = min(start + CHUNK_FRAMES, clip.count)
-            name = f"observations-{start // CHUNK_FRAMES:05d}.npz"
-            if self.missing(self._observations, name):
-                with timing.measure("track", stop - start), self._observations.making(name, {}) as path:
-                    detector, landmarks = CascadeDetector(), CascadeLandmarks()
-                    frames = _counted(clip.frames(start, stop), "track", clip.count, progress)
-                    found = observe(frames, detector, landmarks, every=self._face.detect_every)
-                    with path.open("wb") as file:
-                        np.savez(file, allow_pickle=False, **found.arrays())
-            with np.load(self._observations.path(name), allow_pickle=False) as arrays:
-                chunks.append(Observations.from_arrays(arrays))
-            progress("track", stop, clip.count)
-        track = resolve_track(
-            Observations.join(chunks),
-            clip.width,
-            clip.height,
-            parse_face_selector(self._face.selector),
-            max_gap=self._face.max_gap,
-        )
+        clip, selector = self._clip, self._selector
+        with ExitStack() as opened:
+            finder, portrait = None, None
+            if self._reference is not None or self._unobserved():
+                finder = opened.enter_context(open_finder(self._face, self._artifacts, platform))
+            if finder is not None and self._reference is not None:
+                # Before the clip is looked at, which takes long: the picture may show nobody.
+                portrait = reference_portrait(*self._reference, finder.detector, finder.landmarks)
+            starts = range(0, clip.count, CHUNK_FRAMES)
+            seen = Observations.join([self._observed(start, finder, timing, progress) for start in starts])
+        if portrait is not None:
+            selector = self._person_like(portrait, seen)
+        track = resolve_track(seen, clip.width, clip.height, selector, max_gap=self._face.max_gap)
         first = int(np.flatnonzero(track.present)[0])
         return TrackedFace(track, crop_box(track.points[first], clip.width, clip.height))
+
+    def _unobserved(self) -> bool:
+        starts = range(0, self._clip.count, CHUNK_FRAMES)
+        return any(self.missing(self._observations, _chunk_name(start)) for start in starts)
+
+    def _observed(
+        self, start: int, finder: Finder | None, timing: Timing, progress: Progress
+    ) -> Observations:
+        """The chunk that starts there, looked at now unless that was done."""
+        clip, name = self._clip, _chunk_name(start)
+        stop = min(start + CHUNK_FRAMES, clip.count)
+        if finder is not None and self.missing(self._observations, name):
+            with timing.measure("track", stop - start), self._observations.making(name, {}) as path:
+                frames = _counted(clip.frames(start, stop), "track", clip.count, progress)
+                found = observe(frames, finder.detector, finder.landmarks, every=self._face.detect_every)
+                with path.open("wb") as file:
+                    np.savez(file, allow_pickle=False, **found.arrays())
+        progress("track", stop, clip.count)
+        with np.load(self._observations.path(name), allow_pickle=False) as arrays:
+            return Observations.from_arrays(arrays)
+
+    def _person_like(self, portrait: Portrait, seen: Observations) -> FaceSelector:
+        found = people(seen)
+        if not found or self._reference is None:
+            return FaceSelector()  # nobody, which `resolve_track` says best
+        return FaceSelector("person", index=most_alike(portrait, found, self._frame, self._reference[1]))
+
+    def _frame(self, index: int) -> Picture:
+        return next(frame for _, frame in self._clip.frames(index, index + 1))
 
     def unmeasured(self, chunks: Sequence[int]) -> list[int]:
         """Those of the chunks whose coefficients have to be made."""
@@ -241,6 +279,10 @@ def _check_given(folder: Path, facts: dict[str, Any]) -> None:
     different = differences(kept, facts)
     if different:
         raise not_a_preparation(folder, f"made from something else: {'; '.join(different)}")
+
+
+def _chunk_name(start: int) -> str:
+    return f"observations-{start // CHUNK_FRAMES:05d}.npz"
 
 
 def _table_name(chunk: int) -> str:

@@ -128,7 +128,7 @@ class FaceExpression(Expression):
         progress: Progress,
     ) -> Rows:
         """The expression of all frames of the source, float32 (count, 64); right where it is wanted."""
-        face = faces.face(timing, progress)
+        face = faces.face(platform, timing, progress)
         chunks = sorted({int(frame) // CHUNK_FRAMES for frame in wanted})
         seen: dict[int, Rows] = {}
         with faces.measuring(chunks, face, platform) as regressor:

@@ -98,7 +98,7 @@ class Preparation:
         self._expression, self._one_shot = expression, options.expression.one_shot
         self._dnet = artifacts["dnet"]
         clip = Clip.of(reader, info, digest)
-        self._faces = ClipFaces(clip, artifacts, options.face, options.stream, cache, given)
+        self._faces = ClipFaces(clip, artifacts, options.face, options.stream, cache, given, options.limits)
         facts: dict[str, Any] = {
             "schema": SCHEMA,
             "measured": self._faces.measured_key,
@@ -134,7 +134,7 @@ class Preparation:
         # Before our lock: the expression may come from a video that somebody else prepares from ours.
         expression = self._rows(chunks, platform, timing, progress)
         with self._faces.locked():
-            face = self._faces.face(timing, progress)
+            face = self._faces.face(platform, timing, progress)
             missing = self._missing(chunks)
             if missing:
                 if expression is None:
