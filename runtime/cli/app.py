@@ -15,6 +15,7 @@ from dubstream.benchmarks.bench.report_command import report_command
 from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
 from dubstream.export.verify.command import verify_app
+from dubstream.runtime.cli.batch_command import batch
 from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
 from dubstream.runtime.cli.engines_command import build, engines, inspect
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("dub")(dub)
 app.command()(prepare)
+app.command()(batch)
 app.command("export")(export_command)
 app.command()(build)
 verify_app.command("video")(verify_video)
