@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from dubstream.engines.specs import CORE
 from dubstream.runtime.artifacts import Artifacts
 from dubstream.runtime.cli.orders import DubOrder, WeightsOptions
 from dubstream.runtime.cli.show import Verbose, log, log_to_stderr, progress, stage_rows, table
 from dubstream.runtime.expression import ExpressionOptions, find_templates
 from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub as run_dub
+from dubstream.runtime.job.finish_options import FinishOptions
 from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions, parse_pads
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.timeline import parse_audio_mode
@@ -23,6 +25,7 @@ from dubstream.runtime.media.writer import EncodeOptions
 
 _FILES = "Files and weights"
 _FACE = "Face"
+_FINISH = "Finish"
 _SPEED = "Speed and memory"
 _LIMITS = "Limits on input media"
 _default = DubOptions()
@@ -118,6 +121,20 @@ def dub_order(
     face_gap: Annotated[
         int, typer.Option(help="Frames without a face that are bridged.", rich_help_panel=_FACE)
     ] = _default.face.max_gap,
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="What is replaced: box (the lower face) or parse (its outline, by ParseNet).",
+            rich_help_panel=_FINISH,
+        ),
+    ] = _default.finish.mask,
+    restore: Annotated[
+        str,
+        typer.Option(
+            help="none, gfpgan (the mouth), gpen (the references; non-commercial) or both.",
+            rich_help_panel=_FINISH,
+        ),
+    ] = _default.finish.restore,
     audio_mode: Annotated[
         str, typer.Option(help="Unequal lengths: cut, loop, bounce, freeze or silence.")
     ] = _default.audio_mode.value,
@@ -190,6 +207,7 @@ def dub_order(
             expression, find_templates(expression_templates, checkpoints), one_shot
         ),
         trace=trace is not None,
+        finish=FinishOptions(mask, restore),
     )  # fmt: skip
     return DubOrder(
         video, audio, output, options, WeightsOptions(artifacts, checkpoints, weights),
@@ -215,12 +233,16 @@ def dub(**values: Any) -> None:
 
 
 def announce(networks: Artifacts) -> None:
-    """Say so where a network is not trained."""
+    """Say what the networks' licences are, and so where one is not trained."""
+    for name, artifact in networks.items():
+        log.print(f"[dim]licence of {name}: {artifact.spec.licence}", soft_wrap=True, highlight=False)
     seeded = {one.source for one in networks.values() if one.source.startswith("seeded:")}
     for source in sorted(seeded):
         log.print(
             f"[yellow]weights: {source}, NOT trained: the mouth will be noise, timing and plumbing are real"
         )
+    for name in sorted(networks.keys() - set(CORE)):
+        log.print(f"licence of {name}: {networks[name].spec.licence}")
 
 
 def _show(summary: DubSummary) -> None:
