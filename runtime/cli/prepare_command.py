@@ -10,13 +10,12 @@ from typing import Any
 from dubstream.engines.cache import cache_root
 from dubstream.runtime.cli.dub_command import announce, dub_order
 from dubstream.runtime.cli.show import progress, stage_rows, table
-from dubstream.runtime.job.options import SECOND_PASS
 from dubstream.runtime.job.prepare_video import PrepareRequest, PrepareSummary
 from dubstream.runtime.job.prepare_video import prepare as run_prepare
 
 _OF_A_DUB_ALONE = (
     "audio", "output", "prepared", "pads", "audio_mode", "crf", "preset", "segment_seconds",
-    "max_frame_ratio", "max_audio_channels", "max_audio", "min_audio", "trace",
+    "max_frame_ratio", "max_audio_channels", "max_audio", "min_audio", "trace", "mask",
 )  # fmt: skip
 """What a preparation does not depend on. Every other option of `dub` is one of `prepare`, so that the two
 cannot come to mean different things."""
@@ -32,9 +31,8 @@ def prepare(**values: Any) -> None:
     order = dub_order(audio=Path(), output=Path(), **values)
     with order.checked_platform():
         pass
-    names = tuple(name for name in order.options.networks if name not in SECOND_PASS)
     with progress(quiet=order.as_json) as report:
-        networks = order.weights.find(names, order.options, report)
+        networks = order.weights.find(order.options.preparation_networks, order.options, report)
         announce(networks)
         request = PrepareRequest(
             order.video, networks, order.cache or cache_root(), order.options, order.plans, order.plans_key

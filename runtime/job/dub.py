@@ -268,6 +268,8 @@ class _Job:
             notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
         if self._unparsed:
             notes.append(f"the parser saw no face in {self._unparsed} dubbed frames, which show the source")
+        finishing = {name: self._request.artifacts[name].spec for name in self._options.finish.networks}
+        notes += [f"licence of {name}: {spec.licence}" for name, spec in finishing.items()]
         if self._lost_audio_s:
             notes.append(f"{self._lost_audio_s:.2f} s of damaged audio are missing")
         return notes

@@ -22,9 +22,6 @@ from dubstream.runtime.media.writer import EncodeOptions
 MAX_BATCH = min(spec.max_batch for spec in map(SPECS.__getitem__, CORE))
 """The largest batch every network takes."""
 
-SECOND_PASS = ("lnet", "enet", "ganimation")
-"""Networks that a preparation does without."""
-
 FINDERS: dict[str, tuple[str, ...]] = {"cascade": (), "networks": (S3FD.name, FAN4.name)}
 """Ways of finding faces, with the networks each needs: a detector, then landmarks."""
 
@@ -127,7 +124,12 @@ class DubOptions:
     @property
     def networks(self) -> tuple[str, ...]:
         """Names of the networks such a dub needs."""
-        return (*CORE, *self.face.networks, *self.finish.networks)
+        return tuple(dict.fromkeys((*CORE, *self.preparation_networks, *self.finish.networks)))
+
+    @property
+    def preparation_networks(self) -> tuple[str, ...]:
+        """Names of those the first pass needs."""
+        return ("recon", "dnet", *self.face.networks, *self.finish.reference_networks)
 
     def _check_finish(self) -> None:
         if self.finish.networks and self.backend.on_gpu:
