@@ -20,7 +20,7 @@ from dubstream.benchmarks.bench.rounds import Stop
 from dubstream.engines.artifact import Artifact, open_artifact
 from dubstream.engines.errors import DeviceError, UsageError, VerificationError
 from dubstream.engines.onnxruntime_engine import usable_cpus
-from dubstream.engines.specs import SPECS, spec_of
+from dubstream.engines.specs import CORE, SPECS, spec_of
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import log, progress
 from dubstream.runtime.job.backend import Backend
@@ -60,7 +60,8 @@ def bench(
         ),
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(SPECS)}; all without.", rich_help_panel=_WHAT)
+        list[str] | None,
+        typer.Option(help=f"Of {', '.join(SPECS)}; {', '.join(CORE)} without.", rich_help_panel=_WHAT),
     ] = None,
     batch: Annotated[str, typer.Option(help="Batches.", rich_help_panel=_WHAT)] = _default_batches,
     precision: Annotated[
@@ -122,7 +123,7 @@ def bench(
     if context.invoked_subcommand is not None:
         return
     options = BenchOptions(
-        networks=tuple(dict.fromkeys(network or SPECS)),
+        networks=tuple(dict.fromkeys(network or CORE)),
         batches=parse_batches(batch),
         backends=parse_backends(backend or [], precision or [], device),
         threads=usable_cpus() if threads is None else threads,
@@ -174,7 +175,7 @@ def _artifacts(
         else:
             with progress(quiet=False) as report:
                 made = find_artifacts(
-                    folder, checkpoints, weights,
+                    folder, checkpoints, weights, networks=options.networks,
                     precision=precision, threads=options.threads, progress=report,
                 )  # fmt: skip
             found |= {(name, precision): artifact for name, artifact in made.items()}

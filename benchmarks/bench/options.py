@@ -10,7 +10,7 @@ from pathlib import Path
 from dubstream.benchmarks.bench.rounds import Stop
 from dubstream.engines.errors import UsageError
 from dubstream.engines.onnxruntime_engine import usable_cpus
-from dubstream.engines.specs import SPECS
+from dubstream.engines.specs import CORE, SPECS
 from dubstream.runtime.job.backend import HOST, Backend
 
 BASELINE_NAMES = ("eager", "compile", "naive", "driver")
@@ -38,7 +38,7 @@ class BenchOptions:
         UsageError: an unknown network or baseline, a number out of range, backends that cannot be compared.
     """
 
-    networks: tuple[str, ...] = tuple(SPECS)
+    networks: tuple[str, ...] = CORE
     batches: tuple[int, ...] = BATCHES
     backends: tuple[Backend, ...] = (Backend(),)
     threads: int = field(default_factory=usable_cpus)

@@ -20,7 +20,8 @@ import onnx
 import torch
 
 from dubstream.engines.contract import NetworkSpec
-from dubstream.engines.errors import ArtifactError, DeviceError
+from dubstream.engines.errors import ArtifactError, DeviceError, UsageError
+from dubstream.engines.weights import WeightsChoice
 from dubstream.export.fidelity import Array
 from dubstream.export.half_check import levels_runner
 from dubstream.export.half_graph import rounding_model
@@ -47,7 +48,8 @@ class Settings:
     """What a chain is run on.
 
     Attributes:
-        folder: the artifacts.
+        folder: the artifacts; or
+        choice: weights whose artifacts are in the cache.
         links: below the root, in order.
         quick: seeded and real inputs alone, one item each.
         threads: CPU threads of every executor.
@@ -55,12 +57,24 @@ class Settings:
         device: CUDA device of GPU backends.
     """
 
-    folder: Path
+    folder: Path | None
     links: Sequence[Link]
     quick: bool = False
     threads: int = 1
     frames: Sequence[Array] = ()
     device: int = 0
+    choice: WeightsChoice | None = None
+
+    def folder_of(self, spec: NetworkSpec) -> Path:
+        """Where the artifacts of a network are; errors as in `WeightsChoice.source_of`."""
+        if self.folder is not None:
+            return self.folder
+        if self.choice is None:
+            raise UsageError(
+                "nothing to verify was named",
+                hint="give --artifacts DIR, --checkpoints DIR or --weights seeded",
+            )
+        return self.choice.folder_of(spec)
 
 
 @dataclass
@@ -142,7 +156,7 @@ class NetworkChain:
         if link.precision != FP32 and link.precision not in self.recipe.halves:
             raise NotHereError(f"{self.recipe.spec.name} has no recipe for {link.precision}")
         spec, threads = self.spec_of(link), self.settings.threads
-        artifact = find_artifact(self.settings.folder, spec, link.precision)
+        artifact = find_artifact(self.settings.folder_of(spec), spec, link.precision)
         if artifact.source != self.source:
             raise ArtifactError(
                 f"{artifact.path}: made from {artifact.source}, expected the weights of {self.source}",

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dubstream.engines.cache import artifact_folder
 from dubstream.engines.errors import UsageError
-from dubstream.engines.specs import SPECS
+from dubstream.engines.specs import CORE, SPECS
 from dubstream.engines.weights import WeightsChoice
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 verify_app = typer.Typer(help="Prove that exports, engines and dubbed videos still are what they should be.")
 """Further subjects attach themselves as commands: `dubstream verify video`, `dubstream verify dub`."""
-
-NETWORKS = ("dnet", "lnet", "enet", "recon")
 
 
 @verify_app.callback(invoke_without_command=True)
@@ -40,7 +37,8 @@ def verify(
         str | None, typer.Option(help="'seeded': reproducible untrained weights.", metavar="seeded")
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(NETWORKS)}; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join(SPECS)}; repeatable. Default: {', '.join(CORE)}."),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16 or bf16; repeatable. Default: all.")
@@ -94,7 +92,7 @@ def verify(
 
 def _run(
     names: list[str],
-    folder: Path,
+    folder: Path | None,
     choice: WeightsChoice | None,
     precisions: list[str],
     backends: list[str],
@@ -137,6 +135,7 @@ def _run(
         threads or usable_cpus(),
         [] if clip is None else clips.clip_frames(clip),
         device,
+        choice,
     )
     work: Verification = runs.Verification(
         names, settings, choice,
@@ -158,9 +157,9 @@ def _run(
 
 def _networks(names: list[str] | None) -> list[str]:
     for name in names or []:
-        if name not in NETWORKS:
-            raise UsageError(f"--network received '{name}', expected one of {', '.join(NETWORKS)}")
-    return list(dict.fromkeys(names or NETWORKS))
+        if name not in SPECS:
+            raise UsageError(f"--network received '{name}', expected one of {', '.join(SPECS)}")
+    return list(dict.fromkeys(names or CORE))
 
 
 def _choice(checkpoints: Path | None, weights: str | None) -> WeightsChoice | None:
@@ -169,16 +168,14 @@ def _choice(checkpoints: Path | None, weights: str | None) -> WeightsChoice | No
     return WeightsChoice.from_options(checkpoints, weights)
 
 
-def _folder(artifacts: Path | None, choice: WeightsChoice | None) -> Path:
-    if artifacts is not None:
-        if not artifacts.is_dir():
-            raise UsageError(f"--artifacts {artifacts}: expected a folder, found none")
-        return artifacts
-    if choice is None:
+def _folder(artifacts: Path | None, choice: WeightsChoice | None) -> Path | None:
+    if artifacts is None and choice is None:
         raise UsageError(
             "nothing to verify was named", hint="give --artifacts DIR, --checkpoints DIR or --weights seeded"
         )
-    return artifact_folder(choice.identity(list(SPECS.values())))
+    if artifacts is not None and not artifacts.is_dir():
+        raise UsageError(f"--artifacts {artifacts}: expected a folder, found none")
+    return artifacts
 
 
 def _check_target(path: Path | None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import torch
 
+from dubstream.engines.weights import WeightsChoice
 from dubstream.export.fidelity import Array, Case
 from dubstream.export.half_graph import rounding_model
 from dubstream.export.verify.chain import NetworkChain
@@ -63,7 +64,7 @@ def _fault(chain: NetworkChain, link: Link, inputs: Mapping[str, Array]) -> Expl
     spec = chain.spec_of(link)
     if link.executor not in (ONNX, "onnxruntime"):
         return None  # parts of a graph are run in ONNX Runtime on the CPU alone
-    model = onnx.load(str(find_artifact(chain.settings.folder, spec, link.precision).path))
+    model = onnx.load(str(find_artifact(chain.settings.folder_of(spec), spec, link.precision).path))
     if link.executor == "onnxruntime":
         return executor_fault(
             model, inputs, onnx_runtime(threads, optimised=True), threads=threads, precision=link.precision
@@ -103,18 +104,24 @@ def _proposal(chain: NetworkChain, link: Link, failing: Sequence[Probe]) -> Expl
     if link.precision == FP32 or link.executor != ONNX:
         return None
     from dubstream.export.verify.islands import propose_islands
-    from dubstream.export.verify.islands_proof import module_classes
+    from dubstream.export.verify.islands_proof import exact_twin, module_classes, prove_by_export
 
     form, spec = chain.recipe.half(link.precision), chain.spec_of(link)
     domain = chain.domain_of(link)
     outputs = dict(zip((probe.name for probe in domain.probes), domain.outputs(ROOT.name), strict=True))
     cases = [probe.first_item() for probe in failing[:_CASES]]
-    return propose_islands(
-        onnx.load(str(find_artifact(chain.settings.folder, spec, link.precision).path)),
+    deployable = chain.recipe.factory.deployable(chain.plain)
+    proposal = propose_islands(
+        onnx.load(str(find_artifact(chain.settings.folder_of(spec), spec, link.precision).path)),
         spec,
         [Case(probe.kind, probe.inputs, ((0, 1),)) for probe in cases],
         [{name: values[:1] for name, values in outputs[probe.name].items()} for probe in failing[:_CASES]],
         limit=form.recipe.limit,
         threads=chain.settings.threads,
-        classes=module_classes(chain.recipe.factory.deployable(chain.plain)),
+        classes=module_classes(deployable),
+        exact=exact_twin(deployable, form),
     )
+    if proposal is None:
+        return None
+    choice = chain.settings.choice or WeightsChoice(None)
+    return prove_by_export(proposal, chain.recipe, link.precision, choice, threads=chain.settings.threads)

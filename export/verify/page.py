@@ -115,7 +115,7 @@ def _depth(chain: NetworkChain, precision: str) -> Iterator[Figure]:
     """Relative error of every half-precision tensor along the graph, rounding against float32."""
     link = Link(precision, "onnx")
     spec, domain = chain.spec_of(link), chain.domain_of(link)
-    model = onnx.load(str(find_artifact(chain.settings.folder, spec, precision).path))
+    model = onnx.load(str(find_artifact(chain.settings.folder_of(spec), spec, precision).path))
     real = [probe for probe in domain.probes if probe.kind == "real"] or domain.probes
     errors = {
         tensor.name: error

@@ -72,7 +72,7 @@ class Verification:
                 gc.collect()  # modules sit in reference cycles, half a gigabyte of them for L-Net
         if all(result.verdict == "not run" for result in results):
             raise ArtifactError(
-                f"nothing could be verified with {self.settings.folder}: {results[0].reason}",
+                f"nothing could be verified with {self.settings.folder or 'the cache'}: {results[0].reason}",
                 hint="make artifacts with dubstream export, and name their folder with --artifacts DIR",
             )
         return ChainReport(tuple(results), self.facts(), tuple(self.required), time.monotonic() - begun)
@@ -96,7 +96,7 @@ class Verification:
 
     def _network(self, recipe: Recipe) -> list[LinkResult]:
         name, settings = recipe.spec.name, self.settings
-        root = load_root(recipe, settings.folder, PRECISIONS, self.choice)
+        root = load_root(recipe, settings.folder_of(recipe.spec), PRECISIONS, self.choice)
         if root is None:
             return [_not_run(name, link) for link in settings.links]
         chain = NetworkChain(recipe, root.network, root.source, settings)

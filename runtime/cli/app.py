@@ -19,6 +19,7 @@ from dubstream.runtime.cli.batch_command import batch
 from dubstream.runtime.cli.doctor_command import doctor
 from dubstream.runtime.cli.dub_command import dub
 from dubstream.runtime.cli.engines_command import build, engines, inspect
+from dubstream.runtime.cli.groups import OwnOptionsGroup
 from dubstream.runtime.cli.prepare_command import prepare
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, print_error
 from dubstream.runtime.cli.verify_video_command import verify_dub, verify_video
@@ -37,12 +38,12 @@ app.command("export")(export_command)
 app.command()(build)
 verify_app.command("video")(verify_video)
 verify_app.command("dub")(verify_dub)
-app.add_typer(verify_app, name="verify")
+app.add_typer(verify_app, name="verify", cls=OwnOptionsGroup)
 app.add_typer(engines, name="engines")
 app.command()(inspect)
 bench_app.command("dub")(bench_dub_command)
 bench_app.command("report")(report_command)
-app.add_typer(bench_app, name="bench")
+app.add_typer(bench_app, name="bench", cls=OwnOptionsGroup)
 app.command()(doctor)
 
 

@@ -20,7 +20,8 @@ CPU = ["--backend", "onnxruntime", "--threads", "1"]
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exported:
     made = toy_copy(tmp_path / "artifacts")
-    monkeypatch.setattr(command, "NETWORKS", (NAME,))
+    monkeypatch.setattr(command, "SPECS", {NAME: made.recipe.spec})
+    monkeypatch.setattr(command, "CORE", (NAME,))
     monkeypatch.setattr(run, "RECIPES", {NAME: made.recipe})
     return made
 
@@ -30,8 +31,7 @@ def verify(toy: Exported, *options: str) -> int:
 
 
 def test_networks_of_the_command_are_those_with_a_recipe() -> None:
-    assert set(command.NETWORKS) <= set(RECIPES)
-    assert set(command.NETWORKS) >= {"dnet", "lnet", "enet", "recon"}
+    assert set(command.SPECS) == set(RECIPES) >= set(command.CORE)
 
 
 def test_a_chain_that_holds(toy: Exported, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,20 +16,23 @@ import pytest
 import torch
 from half_toys import RECIPE, ToyPictures, real
 from torch import Tensor, nn
+from verify_toys import Exported, toy_copy
 
+from dubstream.engines.artifact import artifact_paths, digest_files, open_artifact, publish_artifact
 from dubstream.engines.errors import FidelityError
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.checkpoint import Container
 from dubstream.export.half_check import half_cases, levels_runner
 from dubstream.export.half_graph import rounding_model
 from dubstream.export.networks import NetworkFactory
-from dubstream.export.networks.enet import GAIN
+from dubstream.export.networks.enet import DEMODULATION_EPSILON, GAIN
 from dubstream.export.networks.enet_deploy import Modulation
 from dubstream.export.onnx_export import export_onnx
 from dubstream.export.recipes import HalfForm, Recipe
 from dubstream.export.seeded import seeded_state
 from dubstream.export.session import onnx_session
 from dubstream.export.verify import islands_proof
+from dubstream.export.verify.explain import Explainer
 from dubstream.export.verify.islands import IslandProposal, propose_islands, smallest
 from dubstream.export.verify.islands_emulation import Emulation
 from dubstream.export.verify.islands_proof import exact_twin, module_classes, prove_by_export
@@ -39,8 +42,8 @@ QUIET, PLAIN, LOUD = 5e-4, 1.0, 500.0
 """Sizes of styles: squares of the first are next to nothing in float16, and those of the last too large."""
 
 
-EPSILON = 2e-8
-"""Zero in float16. E-Net's own 1e-8 is what the exporter's clean-up takes for zero even in float32."""
+EPSILON = DEMODULATION_EPSILON
+"""Zero in float16."""
 
 
 def undone(style: Tensor, energy: Tensor) -> Tensor:
@@ -254,3 +257,18 @@ def test_a_twin_knows_what_half_precision_has_lost(styled: Failing, proposal: Is
     got = [Emulation(styled.model, 1, exact).run(islands, inputs)["shown"] for exact in (styled.exact, None)]
     right, blind = (float(np.linalg.norm(shown - want) / np.linalg.norm(want)) for shown in got)
     assert right < 0.3 * blind
+
+
+def test_a_chain_that_fails_proposes_the_islands_and_proves_them_by_export(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    sidecar = open_artifact(toy_copy(folder).folder, SPEC, "fp16").sidecar
+    made = Failing(styled_recipe(), draft := tmp_path / "styled.part")
+    files, digest = digest_files([draft], [artifact_paths(folder, SPEC.name, "fp16")[0].name])
+    publish_artifact(draft, folder, replace(sidecar, files=files, sha256=digest))
+    chain = Exported(folder, made.recipe).chain(precisions=("fp16",), quick=True)
+    failed = next(result for result in chain.verify(Explainer()) if result.verdict == "failed")
+    assert failed.link == "fp16/onnx"
+    assert isinstance(failed.proposal, IslandProposal)
+    assert failed.proposal.classes == ("BareModulation",)
+    assert failed.proposal.proven_by == "export"
+    assert failed.proposal.doubt == ""

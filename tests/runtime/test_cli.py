@@ -14,6 +14,7 @@ from clips import remux, write_portrait, write_speech
 from scipy.io import wavfile
 from toy_networks import publish_toys
 
+from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run
 
 
@@ -265,10 +266,24 @@ def test_doctor_lists_versions_and_licences(capsys: pytest.CaptureFixture[str]) 
     diagnosis = json.loads(capsys.readouterr().out)
     assert "CPUExecutionProvider" in diagnosis["providers"]
     assert diagnosis["versions"]["numpy"] == np.__version__
-    assert set(diagnosis["checkpoints"]) == {"dnet", "lnet", "enet", "recon"}
+    assert list(diagnosis["checkpoints"]) == list(SPECS)
     assert all(licence for _, licence in diagnosis["checkpoints"].values())
 
 
 def test_doctor_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     assert "onnxruntime" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["verify", "--artifacts", "DIR", "dub", "a.mp4", "b.wav"], "--artifacts before 'dub'"),
+        (["bench", "--batch", "1", "--json", "report", "rows.jsonl"], "--batch, --json before 'report'"),
+    ],
+)
+def test_options_before_a_subcommand_are_refused(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert named in capsys.readouterr().err
