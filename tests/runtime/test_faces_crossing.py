@@ -1,0 +1,91 @@
+"""Two people cross and one leaves: the dubbed one stays the same, frames without them are the source's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import QUICK, write_speech, write_video
+from crossing_clip import FRAMES, HEIGHT, LEAVES, WIDTH, crossing_frames, places
+from toy_networks import publish_toys
+
+from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
+from dubstream.runtime.faces.observations import Observations
+from dubstream.runtime.faces.observe import observe
+from dubstream.runtime.faces.selector import FaceSelector
+from dubstream.runtime.faces.track import Track, resolve_track
+from dubstream.runtime.job import dub as dubbing
+from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.media.writer import SegmentWriter
+
+pytest.importorskip("skimage.data")
+
+SAME = 25.0  # pixels from a head's true middle to its box's; the heads are 130 wide
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def seen(request: pytest.FixtureRequest) -> tuple[int, Observations]:
+    frames = enumerate(crossing_frames(request.param))
+    return request.param, observe(frames, CascadeDetector(), CascadeLandmarks())
+
+
+def distances(track: Track, person: int) -> np.ndarray:
+    """From a person's true middle to the track's in every frame it is present; far where they are gone."""
+    middles = track.box.reshape(-1, 2, 2).mean(axis=1)
+    true = [places(frame)[person] or (np.inf, np.inf) for frame in range(FRAMES)]
+    return np.hypot(*(middles - np.array(true)).T)[track.present]
+
+
+@pytest.mark.parametrize("person", [0, 1])
+def test_the_track_never_changes_person(seen: tuple[int, Observations], person: int) -> None:
+    front, observations = seen
+    track = resolve_track(observations, WIDTH, HEIGHT, FaceSelector("index", index=person))
+    assert distances(track, person).max() < SAME
+    assert track.present[:10].all()
+    gone = [frame for frame in range(FRAMES) if places(frame)[1] is None]
+    if person == front:
+        assert track.present[:LEAVES].all()
+    else:
+        assert not track.present[20:26].any()  # behind the other
+        assert track.present[31:LEAVES].all()
+    assert person == 0 or (len(gone) > 3 and not track.present[gone].any())
+
+
+def test_the_dub_changes_that_person_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one who passes behind the other and then leaves."""
+    person = 1
+    written: list[np.ndarray] = []
+
+    class Recorder(SegmentWriter):
+        def write(self, picture: np.ndarray) -> None:
+            written.append(picture.copy())
+            super().write(picture)
+
+    monkeypatch.setattr(dubbing, "SegmentWriter", Recorder)
+    video = write_video(tmp_path / "two.mp4", crossing_frames(1 - person))
+    voice = write_speech(tmp_path / "voice.wav", FRAMES / 25)
+    options = DubOptions(
+        face=FaceOptions(str(person)), stream=StreamOptions(batch=4, threads=1), encode=replace(QUICK, crf=0)
+    )
+    toys = publish_toys(tmp_path / "toys")
+    summary = dubbing.dub(DubRequest(video, voice, tmp_path / "out.mp4", toys, tmp_path / "cache", options))
+    limits = MediaLimits()
+    with VideoReader(probe_video(video, limits), limits) as reader:
+        source = [frame for _, frame in reader.frames()]
+    assert len(written) == len(source) == FRAMES
+    changed = [(ours != theirs).any(axis=2) for ours, theirs in zip(written, source, strict=True)]
+    without = {frame for first, stop in summary.absent for frame in range(first, stop)}
+    assert len(without) >= 8
+    for frame, mask in enumerate(changed):
+        assert mask.any() == (frame not in without)  # frames without the person are the source's bytes
+        if mask.any():
+            place = places(frame)[person]
+            rows, columns = np.nonzero(mask)
+            assert place is not None
+            assert abs(columns.mean() - place[0]) < SAME
+            assert rows.mean() > place[1]  # the mouth's half
