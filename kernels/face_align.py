@@ -10,6 +10,7 @@ original drops points in one fit of seven, and then jumps by pixels from one fra
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import cv2
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.errors import InternalError
-from dubstream.kernels.boxes import Box
+from dubstream.kernels.boxes import Box, box_size
 from dubstream.kernels.checks import F32, U8, check_array, check_picture
 from dubstream.kernels.workspace import Workspace, thread_workspace
 
@@ -90,38 +91,62 @@ def from_corner(affine: F64, x: float, y: float) -> F64:
     return moved
 
 
+@dataclass(frozen=True)
+class Change:
+    """Levels to be added to a frame inside a window.
+
+    Attributes:
+        levels: float32 BGR (h, w, 3), 0 at its edge.
+        window: of that size, inside the frame.
+
+    Raises:
+        InternalError: sizes that differ, or another dtype.
+    """
+
+    levels: F32
+    window: Box
+
+    def __post_init__(self) -> None:
+        width, height = box_size(self.window)
+        check_array(self.levels, "change", (height, width, 3), np.float32)
+
+    def seen_from(self, to_frame: F64) -> F64:
+        """The map into the window, of a map into the frame."""
+        return to_frame - [[0, 0, self.window[0]], [0, 0, self.window[1]]]
+
+
 def align_face(
     frame: U8,
-    change: F32,
-    window: Box,
     to_frame: F64,
     *,
     out: npt.NDArray[np.generic],
+    change: Change | None = None,
     workspace: Workspace | None = None,
 ) -> None:
-    """The face of frame + change, as parser and restorers take it.
+    """The face of a frame, as parser and restorers take it.
 
     Args:
         frame: uint8 BGR (H, W, 3), any strides.
-        change: float32 BGR (h, w, 3), levels to be added inside `window`, 0 at its edge.
-        window: a box inside the frame.
         to_frame: float64 (2, 3), from pixels of the aligned face to those of the frame, centres at whole
             numbers.
         out: float32 RGB (3, 512, 512), written with -1..1; or uint8 BGR (512, 512, 3).
+        change: what is added to the frame first.
         workspace: scratch memory; the thread's own by default.
 
     Raises:
         InternalError: a wrong shape or dtype.
     """
     check_picture(frame, "frame")
-    check_array(change, "change", (window[3] - window[1], window[2] - window[0], 3), np.float32)
     space = workspace or thread_workspace()
-    to_window = to_frame - [[0, 0, window[0]], [0, 0, window[1]]]
-    aligned = sample(change, to_window, ALIGNED, ALIGNED, out=space.array("aligned", _PICTURE, np.float32))
     source = space.array("aligned_source", _PICTURE, np.uint8)
     sample(frame, to_frame, ALIGNED, ALIGNED, out=source, border=BORDER)
-    cv2.add(aligned, source, dst=aligned, dtype=cv2.CV_32F)
-    np.clip(aligned, 0, 255, out=aligned)
+    aligned = space.array("aligned", _PICTURE, np.float32)
+    if change is None:
+        np.copyto(aligned, source)
+    else:
+        sample(change.levels, change.seen_from(to_frame), ALIGNED, ALIGNED, out=aligned)
+        cv2.add(aligned, source, dst=aligned, dtype=cv2.CV_32F)
+        np.clip(aligned, 0, 255, out=aligned)
     if out.dtype == np.uint8:
         check_array(out, "out", _PICTURE, np.uint8)
         np.copyto(out, np.rint(aligned, out=aligned), casting="unsafe")

@@ -21,7 +21,7 @@ from dubstream.kernels.blend import BlendSettings, add_rounded, blend_window, fa
 from dubstream.kernels.boxes import Box, as_box, cut
 from dubstream.kernels.checks import F32, U8, check_picture
 from dubstream.kernels.colour_match import apply_gains, seam_gains
-from dubstream.kernels.face_align import F64, align_face, inverse
+from dubstream.kernels.face_align import F64, Change, align_face, inverse
 from dubstream.kernels.face_mask import FaceMaskShape, face_mask
 from dubstream.kernels.multiband import blend_bands, pyramid_reach
 from dubstream.kernels.parse_mask import FaceMasks, mask_in_window
@@ -99,7 +99,7 @@ def align_dubbed(
         box, window, settings.box.mask, out=space.array("blend_mask", source.shape[:2], np.float32)
     )
     np.multiply(change, _threefold(mask, space), out=change)
-    align_face(frame, change, window, inverse(to_aligned), out=out, workspace=space)
+    align_face(frame, inverse(to_aligned), out=out, change=Change(change, window), workspace=space)
 
 
 def finish_face(

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dubstream.engines.specs import CORE
 from dubstream.runtime.artifacts import Artifacts
 from dubstream.runtime.cli.orders import DubOrder, WeightsOptions
 from dubstream.runtime.cli.show import Verbose, log, log_to_stderr, progress, stage_rows, table
+from dubstream.runtime.emotion import EmotionOptions, parse_emotion
 from dubstream.runtime.expression import ExpressionOptions, find_templates
 from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub as run_dub
@@ -98,6 +98,13 @@ def dub_order(
             "--one-shot", help="References from the first frame of the face alone.", rich_help_panel=_FACE
         ),
     ] = False,
+    emotion: Annotated[
+        str,
+        typer.Option(
+            help=f"Of the upper face: {', '.join(EmotionOptions.NAMES)}; angry:0.5 for half of it.",
+            rich_help_panel=_FACE,
+        ),
+    ] = _default.emotion.name,
     face: Annotated[
         str,
         typer.Option(
@@ -208,6 +215,7 @@ def dub_order(
         ),
         trace=trace is not None,
         finish=FinishOptions(mask, restore),
+        emotion=parse_emotion(emotion),
     )  # fmt: skip
     return DubOrder(
         video, audio, output, options, WeightsOptions(artifacts, checkpoints, weights),
@@ -241,8 +249,6 @@ def announce(networks: Artifacts) -> None:
         log.print(
             f"[yellow]weights: {source}, NOT trained: the mouth will be noise, timing and plumbing are real"
         )
-    for name in sorted(networks.keys() - set(CORE)):
-        log.print(f"licence of {name}: {networks[name].spec.licence}")
 
 
 def _show(summary: DubSummary) -> None:

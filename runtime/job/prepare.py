@@ -34,6 +34,7 @@ from dubstream.runtime.job.options import DubOptions
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
 from dubstream.runtime.job.regress import Picture, cropped
+from dubstream.runtime.job.restore_references import ReferenceRestorer
 from dubstream.runtime.job.stabilise import Stabiliser
 from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.media.probe import VideoInfo
@@ -106,6 +107,9 @@ class Preparation:
             "expression": dict(expression.facts),
             "one_shot": self._one_shot,
         }
+        self._restoring = [artifacts[name] for name in options.finish.reference_networks]
+        if self._restoring:
+            facts["restored"] = {one.spec.name: one.digest for one in self._restoring}
         self.key = digest_facts(facts)
         self._units = self._faces.subfolder("references", self.key, facts)
 
@@ -176,11 +180,13 @@ class Preparation:
         # Two streamers, so two calls: engines opened together share memory and have to share a stream.
         with (
             faces.measuring(chunks, face, platform) as regressor,
-            platform.opened(self._dnet) as (dnet,),
+            platform.opened(self._dnet, *self._restoring) as (dnet, *restoring),
             closing(
                 Stabiliser(
                     platform, dnet, face.track, face.crop_box, expression,
-                    anchor=self._anchor(face), batch=self._stream.batch, slots=self._stream.slots,
+                    anchor=self._anchor(face),
+                    restorer=ReferenceRestorer(*restoring) if restoring else None,
+                    batch=self._stream.batch, slots=self._stream.slots,
                 )
             ) as stabiliser,
         ):  # fmt: skip

@@ -31,6 +31,12 @@ from dubstream.runtime.job.regress import (
     show_picture,
     wanted_outputs,
 )
+from dubstream.runtime.job.restore_references import (
+    IMPROVED,
+    TO_ALIGNED,
+    ReferenceRestorer,
+    reference_to_aligned,
+)
 from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.streamer import Streamer
@@ -46,6 +52,7 @@ class _Windowed:
     index: int
     crop: Picture
     moved: Picture
+    points: npt.NDArray[np.float64]
     mask: npt.NDArray[np.float32]
     window: npt.NDArray[np.float32]
 
@@ -61,6 +68,7 @@ class Stabiliser:
         expression: float32 (64,), the expression every reference gets, or (n, 64), that of each source frame.
         anchor: uint8 BGR (256, 256, 3), the one picture that D-Net moves for every frame; None to move each
             frame's own (paper, appendix B: one-shot and video-to-video).
+        restorer: sharpens what D-Net made; None to leave it.
         batch, slots: of the stream.
     """
 
@@ -73,6 +81,7 @@ class Stabiliser:
         expression: npt.NDArray[np.float32],
         *,
         anchor: Picture | None = None,
+        restorer: ReferenceRestorer | None = None,
         batch: int,
         slots: int,
     ) -> None:
@@ -81,16 +90,13 @@ class Stabiliser:
         self._expression = expression
         self._anchor = anchor
         self._batch = batch
-        self._streamer = Streamer(
-            platform.device,
-            [
-                *(BufferSpec.of(tensor, "input") for tensor in dnet.spec.inputs),
-                *wanted_outputs(dnet, "edited"),
-            ],
-            platform.network_stages(dnet),
-            batch=batch,
-            slots=slots,
-        )
+        self._made = "edited" if restorer is None else IMPROVED
+        buffers = [BufferSpec.of(tensor, "input") for tensor in dnet.spec.inputs]
+        buffers += wanted_outputs(dnet, "edited", "output" if restorer is None else "scratch")
+        stages = platform.network_stages(dnet)
+        if restorer is not None:
+            buffers, stages = [*buffers, *restorer.buffers()], [*stages, *restorer.stages()]
+        self._streamer = Streamer(platform.device, buffers, stages, batch=batch, slots=slots)
 
     def close(self) -> None:
         """Let go of streams and buffers. Idempotent."""
@@ -123,7 +129,7 @@ class Stabiliser:
 
         def finish(slot: Slot) -> None:
             for item, frame in enumerate(slot.context):
-                deliver(frame.index, _reference(frame, slot.outputs["edited"][item]))
+                deliver(frame.index, _reference(frame, slot.outputs[self._made][item]))
             advance(slot.count)
 
         pictures = crops.items() if crops else self._read(frames, start, stop)
@@ -148,9 +154,11 @@ class Stabiliser:
         }
         for index, crop in pictures:
             driving, first = runs[index]
-            mask = quad_mask(points_in_crop(self._track.points[index], self._crop_box), FEATHER)
+            points = points_in_crop(self._track.points[index], self._crop_box)
             moved = crop if self._anchor is None else self._anchor
-            yield _Windowed(index, crop, moved, mask, driving_window(driving, index - first))
+            yield _Windowed(
+                index, crop, moved, points, quad_mask(points, FEATHER), driving_window(driving, index - first)
+            )
 
 
 def _consecutive(indices: npt.NDArray[np.int64]) -> Sequence[npt.NDArray[np.int64]]:
@@ -163,6 +171,8 @@ def _fill(slot: Slot, batch: list[_Windowed]) -> None:
     for item, frame in enumerate(batch):
         show_picture(frame.moved, RGB_SIGNED, slot.inputs["image"][item])
         slot.inputs["coefficients"][item] = frame.window
+        if TO_ALIGNED in slot.inputs:
+            slot.inputs[TO_ALIGNED][item] = reference_to_aligned(frame.points)
 
 
 def _reference(frame: _Windowed, edited: npt.NDArray[Any]) -> Picture:

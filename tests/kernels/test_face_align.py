@@ -11,6 +11,7 @@ from dubstream.kernels.face_align import (
     ALIGNED,
     GFPGAN_POINTS,
     GPEN_POINTS,
+    Change,
     align_face,
     from_corner,
     inverse,
@@ -95,7 +96,7 @@ def test_an_aligned_face_is_frame_plus_change() -> None:
     change[20:-20, 20:-20] = rng.uniform(-40, 40, (150, 140, 3))
     to_frame = inverse(similarity(FACE, GFPGAN_POINTS))
     planes = np.empty((3, ALIGNED, ALIGNED), np.float32)
-    align_face(frame, change, window, to_frame, out=planes)
+    align_face(frame, to_frame, out=planes, change=Change(change, window))
     changed = frame.astype(np.float32)
     changed[150:340, 200:380] += change
     expected = sample(
@@ -106,7 +107,7 @@ def test_an_aligned_face_is_frame_plus_change() -> None:
     # One rounding of the frame's sample to a level.
     assert np.abs((planes[::-1].transpose(1, 2, 0) + 1) * 127.5 - expected).max() < 0.6
     picture = np.empty((ALIGNED, ALIGNED, 3), np.uint8)
-    align_face(frame, change, window, to_frame, out=picture)
+    align_face(frame, to_frame, out=picture, change=Change(change, window))
     assert np.abs(picture - expected).max() < 1.1
 
 

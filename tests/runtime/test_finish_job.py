@@ -118,6 +118,24 @@ def test_restoring_changes_the_mouth_alone(dubbed: Dubbed) -> None:
     assert np.ptp(columns) < 0.5 * width
 
 
+def test_restored_references_are_another_preparation(dubbed: Dubbed) -> None:
+    dubbed()
+    summary, frames = dubbed("box", "gpen")
+    assert {"prepare/align", "prepare/parsenet", "prepare/gpen", "prepare/improve"} <= summary.busy_s.keys()
+    assert "blend" in stages_of(summary)
+    assert any("gpen: non-commercial" in note for note in summary.notes)
+    # The toy takes 3 % off a reference's contrast.
+    assert 1 < changed(frames, dubbed()[1]).max() < 12
+
+
+def test_both_restorers_share_the_references_of_one(dubbed: Dubbed) -> None:
+    dubbed("box", "gpen")
+    summary, frames = dubbed("parse", "both")
+    assert "gfpgan" in stages_of(summary)
+    assert not any(stage.startswith("prepare/") for stage in summary.busy_s)
+    assert changed(frames, dubbed("parse", "gfpgan")[1]).max() > 1
+
+
 def test_another_finish_is_another_job(
     request_: DubRequest, toys: dict[str, Artifact], tmp_path: Path
 ) -> None:
