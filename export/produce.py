@@ -31,6 +31,7 @@ from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, t
 from dubstream.export.precision import AS_TRAINED, FP32, PrecisionRecipe
 from dubstream.export.recipes import HalfForm, Recipe
 from dubstream.export.seeded import seeded_state
+from dubstream.export.threads import torch_threads
 
 _TOOLS = ("dubstream", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 
@@ -66,7 +67,7 @@ def produce(
     form = None if precision == FP32 else recipe.half(precision)
     spec, numbers = (recipe.spec, AS_TRAINED) if form is None else (form.spec, form.recipe)
     final, _ = artifact_paths(folder, spec.name, precision)
-    with _torch_threads(threads), storage_errors(folder, "exporting into"), _temporary(final) as tmp:
+    with torch_threads(threads), storage_errors(folder, "exporting into"), _temporary(final) as tmp:
         try:
             on_step("weights")
             plain = recipe.factory.build()
@@ -186,13 +187,3 @@ def _temporary(final: Path) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

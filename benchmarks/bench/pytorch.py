@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,17 +170,13 @@ class PlainNetwork:
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
     """PyTorch's threads for a while; nothing happens where torch is missing."""
-    try:
-        torch = _torch()
-    except UnavailableError:
+    if find_spec("torch") is None:
         yield
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    from dubstream.export.threads import torch_threads as limited
+
+    with limited(threads):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _torch() -> Any:

@@ -15,13 +15,14 @@ from pathlib import Path
 from dubstream.engines.errors import ArtifactError, VerificationError
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.recipes import RECIPES, Recipe
+from dubstream.export.threads import torch_threads
 from dubstream.export.verify.chain import NetworkChain, Settings
 from dubstream.export.verify.domain import Domain
 from dubstream.export.verify.explain import Explainer
 from dubstream.export.verify.goldens import Golden, Recorded, golden_probes, save_golden
 from dubstream.export.verify.links import FP32, PRECISIONS, ROOT, Link
 from dubstream.export.verify.result import GOLDEN, CaseRow, ChainReport, LinkResult, Verdict
-from dubstream.export.verify.root import load_root, torch_threads
+from dubstream.export.verify.root import load_root
 
 _log = logging.getLogger("dubstream.verify")
 _TOOLS = (
