@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,10 +35,10 @@ def seen(request: pytest.FixtureRequest) -> tuple[int, Observations]:
     return request.param, observe(frames, CascadeDetector(), CascadeLandmarks())
 
 
-def distances(track: Track, person: int) -> np.ndarray:
+def distances(track: Track, person: int, shown: Sequence[int] = range(FRAMES)) -> np.ndarray:
     """From a person's true middle to the track's in every frame it is present; far where they are gone."""
     middles = track.box.reshape(-1, 2, 2).mean(axis=1)
-    true = [places(frame)[person] or (np.inf, np.inf) for frame in range(FRAMES)]
+    true = [places(frame)[person] or (np.inf, np.inf) for frame in shown]
     return np.hypot(*(middles - np.array(true)).T)[track.present]
 
 
@@ -54,6 +55,17 @@ def test_the_track_never_changes_person(seen: tuple[int, Observations], person: 
         assert not track.present[20:26].any()  # behind the other
         assert track.present[31:LEAVES].all()
     assert person == 0 or (len(gone) > 3 and not track.present[gone].any())
+
+
+@pytest.mark.parametrize("person", [0, 1])
+def test_a_cut_to_swapped_places_swaps_nobody(person: int) -> None:
+    frames = crossing_frames(0)
+    shown = [*range(14), *range(30, LEAVES + 1)]
+    assert abs(places(13)[0][0] - places(30)[1][0]) < 10  # type: ignore[index]
+    seen = observe(enumerate(frames[at] for at in shown), CascadeDetector(), CascadeLandmarks())
+    track = resolve_track(seen, WIDTH, HEIGHT, FaceSelector("index", index=person), max_gap=0)
+    assert distances(track, person, shown).max() < SAME
+    assert track.present.sum() >= 14
 
 
 def test_the_dub_changes_that_person_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
