@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
+# Two tests at a time: most of them wait for processes and disks. Real networks take two threads each.
+WORKERS ?= 2
 
 .PHONY: install demo test lint types clean
 
@@ -39,7 +41,7 @@ types: install
 	$(BIN)/mypy -p dubstream.engines -p dubstream.kernels -p dubstream.runtime -p dubstream.export -p dubstream.benchmarks
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 clean:
 	rm -rf $(VENV) build *.egg-info
