@@ -18,6 +18,7 @@ from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub as run_dub
 from dubstream.runtime.job.finish_options import FinishOptions
 from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions, parse_pads
+from dubstream.runtime.job.quality import quality_of
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.timeline import parse_audio_mode
 from dubstream.runtime.media.limits import MediaLimits
@@ -113,12 +114,12 @@ def dub_order(
         ),
     ] = _default.face.selector,
     faces: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Found by: cascade (no download), or networks (S3FD and FAN-4, see their licences).",
             rich_help_panel=_FACE,
         ),
-    ] = _default.face.finder,
+    ] = None,
     pads: Annotated[
         str, typer.Option(help="top,bottom,left,right added to the face box.", rich_help_panel=_FACE)
     ] = "0,20,0,0",
@@ -128,20 +129,27 @@ def dub_order(
     face_gap: Annotated[
         int, typer.Option(help="Frames without a face that are bridged.", rich_help_panel=_FACE)
     ] = _default.face.max_gap,
-    mask: Annotated[
+    quality: Annotated[
         str,
+        typer.Option(
+            help="standard, or full: --faces networks --mask parse --restore gfpgan, unless given.",
+            rich_help_panel=_FINISH,
+        ),
+    ] = "standard",
+    mask: Annotated[
+        str | None,
         typer.Option(
             help="What is replaced: box (the lower face) or parse (its outline, by ParseNet).",
             rich_help_panel=_FINISH,
         ),
-    ] = _default.finish.mask,
+    ] = None,
     restore: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="none, gfpgan (the mouth), gpen (the references; non-commercial) or both.",
             rich_help_panel=_FINISH,
         ),
-    ] = _default.finish.restore,
+    ] = None,
     audio_mode: Annotated[
         str, typer.Option(help="Unequal lengths: cut, loop, bounce, freeze or silence.")
     ] = _default.audio_mode.value,
@@ -197,8 +205,9 @@ def dub_order(
 ) -> DubOrder:
     """Dub VIDEO with the speech of AUDIO."""
     log_to_stderr(verbose)
+    level = quality_of(quality)
     options = DubOptions(
-        face=FaceOptions(face, detect_every, face_gap, faces),
+        face=FaceOptions(face, detect_every, face_gap, level.finder if faces is None else faces),
         stream=StreamOptions(batch, slots, threads, segment_seconds),
         backend=Backend(backend, device, precision),
         pads=parse_pads(pads),
@@ -214,7 +223,9 @@ def dub_order(
             expression, find_templates(expression_templates, checkpoints), one_shot
         ),
         trace=trace is not None,
-        finish=FinishOptions(mask, restore),
+        finish=FinishOptions(
+            level.mask if mask is None else mask, level.restore if restore is None else restore
+        ),
         emotion=parse_emotion(emotion),
     )  # fmt: skip
     return DubOrder(
