@@ -34,6 +34,7 @@ class PlaneLayout:
 RGB_SIGNED = PlaneLayout("RGB", -1)
 RGB_UNIT = PlaneLayout("RGB", 0)
 BGR_UNIT = PlaneLayout("BGR", 0)
+BGR_SIGNED = PlaneLayout("BGR", -1)
 
 
 def to_planes(picture: U8, layout: PlaneLayout, *, out: F32) -> F32:

@@ -24,6 +24,7 @@ from dubstream.engines.cache import folder_lock
 from dubstream.engines.engine import Engine
 from dubstream.engines.facts import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
+from dubstream.runtime.job.emotion_stages import Emotion
 from dubstream.runtime.job.expression import open_expression
 from dubstream.runtime.job.finish_stages import Finish
 from dubstream.runtime.job.options import DubRequest
@@ -122,7 +123,7 @@ class _Job:
         with folder_lock(self._units.folder):
             missing = [n for n in range(len(spans)) if self._units.finished(_segment_name(n)) is None]
             self._reused["segments"] = len(spans) - len(missing)
-            names = ("lnet", "enet", *options.finish.frame_networks)
+            names = ("lnet", "enet", *options.emotion.networks, *options.finish.frame_networks)
             if missing:
                 with (
                     self._platform.opened(*(networks[name] for name in names)) as engines,
@@ -181,11 +182,12 @@ class _Job:
         )
 
     def _synthesiser(self, engines: list[Engine], prepared: Prepared) -> Synthesiser:
-        lnet, enet, *finishing = engines
+        lnet, enet, *more = engines
+        emotion = Emotion(self._options.emotion, more.pop(0)) if self._options.emotion.networks else None
         info, stream = self._info, self._options.stream
         scene = Scene(prepared, self._timeline, self._mel, self._options.pads, info.width, info.height)
         return Synthesiser(
-            self._platform, lnet, enet, scene, finish=Finish.of(self._options.finish, finishing),
+            self._platform, lnet, enet, scene, finish=Finish.of(self._options.finish, more), emotion=emotion,
             batch=stream.batch, slots=stream.slots,
         )  # fmt: skip
 
@@ -257,6 +259,8 @@ class _Job:
             "platform": self._platform.identity,
             "finish": asdict(options.finish),
             "finishing": {name: networks[name].digest for name in options.finish.frame_networks},
+            "emotion": asdict(options.emotion),
+            "emoting": {name: networks[name].digest for name in options.emotion.networks},
         }
         return digest_facts(facts)
 
@@ -268,8 +272,9 @@ class _Job:
             notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
         if self._unparsed:
             notes.append(f"the parser saw no face in {self._unparsed} dubbed frames, which show the source")
-        finishing = {name: self._request.artifacts[name].spec for name in self._options.finish.networks}
-        notes += [f"licence of {name}: {spec.licence}" for name, spec in finishing.items()]
+        chosen = (*self._options.finish.networks, *self._options.emotion.networks)
+        licences = {name: self._request.artifacts[name].spec.licence for name in chosen}
+        notes += [f"licence of {name}: {licence}" for name, licence in licences.items()]
         if self._lost_audio_s:
             notes.append(f"{self._lost_audio_s:.2f} s of damaged audio are missing")
         return notes

@@ -9,6 +9,7 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.engines.face_specs import FAN4, S3FD
 from dubstream.engines.specs import CORE, SPECS
+from dubstream.runtime.emotion import EmotionOptions
 from dubstream.runtime.expression import ExpressionOptions
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.selector import parse_face_selector
@@ -101,9 +102,10 @@ class DubOptions:
         expression: of the references the lips are made from.
         trace: keep a span for every step of every batch.
         finish: mask and restoration of the dubbed face.
+        emotion: of the upper face.
 
     Raises:
-        UsageError: a finish that the backend does not have, or a batch too large for its networks.
+        UsageError: a finish or an emotion that the backend does not have, or a batch too large for a finish.
     """
 
     face: FaceOptions = field(default_factory=FaceOptions)
@@ -117,14 +119,21 @@ class DubOptions:
     expression: ExpressionOptions = field(default_factory=ExpressionOptions)
     trace: bool = False
     finish: FinishOptions = field(default_factory=FinishOptions)
+    emotion: EmotionOptions = field(default_factory=EmotionOptions)
 
     def __post_init__(self) -> None:
         self._check_finish()
+        if self.emotion.networks and self.backend.on_gpu:
+            raise UsageError(
+                f"--emotion {self.emotion.name}: not on a GPU backend yet",
+                hint=f"--backend {HOST}, or --emotion original",
+            )
 
     @property
     def networks(self) -> tuple[str, ...]:
         """Names of the networks such a dub needs."""
-        return tuple(dict.fromkeys((*CORE, *self.preparation_networks, *self.finish.networks)))
+        second = (*self.finish.networks, *self.emotion.networks)
+        return tuple(dict.fromkeys((*CORE, *self.preparation_networks, *second)))
 
     @property
     def preparation_networks(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from dubstream.engines.engine import Engine
 from dubstream.engines.errors import DeviceError
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
 from dubstream.runtime.job.backend import HOST, Backend
+from dubstream.runtime.job.emotion_stages import Emotion, emotion_buffers, emotion_stages
 from dubstream.runtime.job.finish_stages import Finish, finish_buffers, finish_stages
 from dubstream.runtime.job.options import StreamOptions
 from dubstream.runtime.job.stages import blend_stage, face_inputs_stage, synthesis_buffers
@@ -90,6 +91,17 @@ class Platform(ABC):
             hint=f"--backend {HOST}, or --mask box --restore none",
         )
 
+    def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:
+        """An emotion of the upper face: its slot buffers, and the stages that go before the blend or finish.
+
+        Raises:
+            DeviceError: not there on this platform.
+        """
+        raise DeviceError(
+            f"--emotion does not run with --backend {self.backend.name} yet",
+            hint=f"--backend {HOST}, or --emotion original",
+        )
+
     def finish_fill(self, slot: Slot) -> None:  # noqa: B027
         """Last step of the second pass's `fill`: what the stages need beside the buffers of the host."""
 
@@ -125,6 +137,10 @@ class HostPlatform(Platform):
     def finished(self, finish: Finish) -> tuple[list[BufferSpec], list[Stage]]:
         """A finish by networks; see `dubstream.runtime.job.finish_stages`."""
         return finish_buffers(finish), finish_stages(finish)
+
+    def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:
+        """An emotion of the upper face; see `dubstream.runtime.job.emotion_stages`."""
+        return emotion_buffers(emotion), emotion_stages(emotion)
 
     def _engines(self, artifacts: tuple[Artifact, ...]) -> Iterator[Engine]:
         for artifact in artifacts:

@@ -19,6 +19,7 @@ from dubstream.kernels.face_align import GFPGAN_POINTS, similarity
 from dubstream.runtime.audio import mel_window, window_start
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
 from dubstream.runtime.job.blackout import check_dubbed
+from dubstream.runtime.job.emotion_stages import Emotion
 from dubstream.runtime.job.finish_stages import Finish
 from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.prepare import Prepared
@@ -80,13 +81,14 @@ class Synthesiser:
         lnet, enet: the networks, opened together on that platform; closed by the caller, afterwards.
         scene: what all segments share.
         finish: networks that finish every dubbed frame, opened together with the others; None: a blend.
+        emotion: of the upper face, its network opened together with the others; None: as it was filmed.
         batch, slots: of the stream.
 
     Attributes:
         unparsed: dubbed frames so far in which the parser saw no face: they show the source.
 
     Raises:
-        DeviceError: a finish the platform does not have.
+        DeviceError: a finish or an emotion the platform does not have.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Synthesiser:
         scene: Scene,
         *,
         finish: Finish | None = None,
+        emotion: Emotion | None = None,
         batch: int,
         slots: int,
     ) -> None:
@@ -106,6 +109,9 @@ class Synthesiser:
         self.unparsed = 0
         buffers = platform.synthesis_buffers(lnet, enet, scene.height, scene.width)
         stages = platform.synthesis_stages(lnet, enet)
+        if emotion is not None:
+            more, before_blend = platform.emotional(emotion)
+            buffers, stages = [*buffers, *more], [*stages[:-1], *before_blend, stages[-1]]
         if finish is not None:
             more, instead_of_blend = platform.finished(finish)
             buffers, stages = [*buffers, *more], [*stages[:-1], *instead_of_blend]
