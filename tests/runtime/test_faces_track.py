@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
@@ -157,6 +158,14 @@ def test_one_of_two_is_chosen(text: str, centre: float) -> None:
     np.testing.assert_allclose(centres(track), centre, atol=1e-3)
 
 
+def test_a_picture_becomes_a_person_first() -> None:
+    seen = two_people().done()
+    with pytest.raises(UsageError, match=r"who\.png: people are not compared"):
+        resolve_track(seen, WIDTH, HEIGHT, parse_face_selector("who.png"))
+    track = resolve_track(seen, WIDTH, HEIGHT, FaceSelector("person", index=1))
+    np.testing.assert_allclose(centres(track), 900, atol=1e-3)
+
+
 def test_center_is_the_nearest_to_the_middle() -> None:
     scene = Scene(50).sighting(still(500, side=120), 0, 0, 49).sighting(still(1000, side=300), 1, 0, 49)
     track = resolve_track(scene.done(), WIDTH, HEIGHT, FaceSelector("center"))
@@ -227,6 +236,7 @@ def test_tracks_survive_a_file() -> None:
         ("3", FaceSelector("index", index=3)),
         ("10,20,30,40", FaceSelector("box", box=(10, 20, 40, 60))),
         ("1.5, 2, 3, 4", FaceSelector("box", box=(1.5, 2, 4.5, 6))),
+        (" Some/Who.JPG ", FaceSelector("picture", picture=FilePath("Some/Who.JPG"))),
     ],
 )
 def test_selectors_are_read(text: str, expected: FaceSelector) -> None:
