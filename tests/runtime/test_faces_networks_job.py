@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from clips import write_video
+from clips import write_speech, write_video
 from crossing_clip import HEIGHT, WIDTH, crossing_frames, places
 from toy_face_graphs import FACE_BOX
 from toy_networks import publish_toys
@@ -17,6 +19,7 @@ from toy_networks import publish_toys
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import MediaError, NoFaceError, StageError, UsageError
 from dubstream.engines.face_specs import DETECTOR_SIZE
+from dubstream.runtime.cli.app import run
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
 from dubstream.runtime.faces.identities import people
 from dubstream.runtime.faces.likeness import most_alike, views
@@ -177,3 +180,44 @@ def test_in_doubt_nobody_is_chosen(crossing: Crossing) -> None:
             chosen(one, 1 - one)
     with pytest.raises(NoFaceError, match=r"several people .* likeness 1.00, 1.00, 0.4"):
         chosen(0, 0, 1, 0)
+
+
+@pytest.fixture
+def dub(video: Path, toys: dict[str, Artifact], tmp_path: Path) -> Callable[..., int]:
+    voice = write_speech(tmp_path / "voice.wav", FRAMES / 25)
+    folder = shutil.copytree(toys["s3fd"].path.parent, tmp_path / "artifacts")
+
+    def call(*more: str) -> int:
+        files = [str(video), str(voice), "-o", str(tmp_path / "out.mp4"), "--artifacts", str(folder)]
+        quick = ["--preset", "ultrafast", "--threads", "1", "--cache", str(tmp_path / "cache")]
+        return run(["dub", *files, *quick, *more])
+
+    return call
+
+
+def test_the_command_tells_the_licences_and_dubs(
+    dub: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dub("--faces", "networks", "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["dubbed"] == FRAMES
+    told = " ".join(captured.err.split())
+    assert "licence of s3fd: BSD-3-Clause" in told
+    assert "licence of fan4: BSD-3-Clause" in told
+
+
+def test_the_command_refuses_what_it_cannot_do(
+    dub: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "artifacts" / "fan4.fp32.json").unlink()
+    cases = [
+        (["--faces", "networks"], "fan4.fp32.json"),
+        (["--faces", "dlib"], "cascade, networks"),
+        (["--face", str(tmp_path / "absent.png")], "absent.png"),
+    ]
+    for arguments, words in cases:
+        assert dub(*arguments) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert words in lines[0]
+    assert not (tmp_path / "out.mp4").exists()
