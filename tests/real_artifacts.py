@@ -17,6 +17,8 @@ from dubstream.runtime.artifacts import open_all
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER_VARIABLE = "DUBSTREAM_ARTIFACTS"
+EVERY_VARIABLE = "DUBSTREAM_EVERY_NETWORK"
+"""Set to 1 it lets tests of exported networks run on all of them; without it, on the cheap ones."""
 
 
 def real_artifacts() -> dict[str, Artifact]:
@@ -30,6 +32,11 @@ def real_artifacts() -> dict[str, Artifact]:
         return open_all(Path(named))
     export_networks([], checkpoints=None, weights="seeded", artifacts=_folder(), threads=2)
     return open_all(_folder())
+
+
+def every_network() -> bool:
+    """Whether tests are to take the networks that cost minutes, too."""
+    return os.environ.get(EVERY_VARIABLE, "") == "1"
 
 
 def half_artifact(name: str, precision: str) -> Artifact:

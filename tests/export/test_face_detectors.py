@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,12 @@ from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import UsageError
 from dubstream.export.face_pictures import DetectorPictures, FANPictures
 from dubstream.export.fidelity import fidelity_cases, judge
-from dubstream.export.networks import NetworkFactory, fan_deploy, retinaface_deploy, s3fd_deploy
-from dubstream.export.networks.fan import FAN
-from dubstream.export.networks.retinaface import RetinaFace
+from dubstream.export.networks import NETWORKS, fan_deploy
 from dubstream.export.networks.rewrite import Rewriter
-from dubstream.export.networks.s3fd import S3FD
 from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, torch_runner
 from dubstream.export.seeded import AUXILIARY, seeded_state
 from dubstream.kernels.detection import decode_boxes, decode_points, decode_s3fd, retinaface_priors
 
-FACTORIES = {
-    "s3fd": NetworkFactory(S3FD, s3fd_deploy.deployable, AUXILIARY),
-    "retinaface": NetworkFactory(RetinaFace, retinaface_deploy.deployable, replace(AUXILIARY, gain=0.7)),
-    "fan4": NetworkFactory(FAN, fan_deploy.deployable, replace(AUXILIARY, gain=0.5)),
-}
 RAW = {"s3fd": "maps", "retinaface": "regressions", "fan4": "forward"}
 """The method whose outputs the golden files hold."""
 
@@ -50,9 +42,9 @@ class Forms:
         return (got,) if isinstance(got, Tensor) else tuple(got)
 
 
-@pytest.fixture(scope="module", params=list(FACTORIES))
+@pytest.fixture(scope="module", params=list(RAW))
 def forms(request: pytest.FixtureRequest) -> Forms:
-    factory = FACTORIES[request.param]
+    factory = NETWORKS[request.param]
     plain = factory.build()
     plain.load_state_dict(seeded_state(plain, factory.seed_rule))
     return Forms(request.param, plain, factory.deployable(plain))
@@ -156,10 +148,10 @@ def test_fan_finds_the_golden_peaks(forms: Forms) -> None:
 def test_work_is_what_layout_and_spec_say(name: str, size: str) -> None:
     width, height = map(int, size.split("x"))
     with torch.device("meta"):
-        plain = FACTORIES[name].plain().eval().requires_grad_(False)
+        plain = NETWORKS[name].plain().eval().requires_grad_(False)
     spec = spec_of(name, height, width)
     image = torch.empty(spec.inputs[0].concrete(1), device="meta")
-    work = [_gmacs(network, image) for network in (plain, FACTORIES[name].deployable(plain))]
+    work = [_gmacs(network, image) for network in (plain, NETWORKS[name].deployable(plain).to("meta"))]
     assert work[0] == pytest.approx(layout(name)["gmacs_by_size"][size], rel=1e-3)
     assert work[1] == pytest.approx(spec.gmacs, rel=4e-3)
 

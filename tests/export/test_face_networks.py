@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from real_artifacts import every_network
 from reference_data import filled, golden, layout
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,9 +20,8 @@ from dubstream.engines.face_specs import GANIMATION, GFPGAN, GPEN, PARSENET
 from dubstream.export.face_pictures import GANimationPictures, ParseNetPictures, RestorerPictures
 from dubstream.export.fidelity import fidelity_cases, judge
 from dubstream.export.networks import (
-    NetworkFactory,
+    NETWORKS,
     enet,
-    ganimation,
     ganimation_deploy,
     gfpgan,
     gfpgan_deploy,
@@ -33,14 +33,8 @@ from dubstream.export.networks import (
 from dubstream.export.networks.rewrite import Rewriter
 from dubstream.export.networks.styled_blocks import DoubledConv, SpreadConv
 from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, torch_runner
-from dubstream.export.seeded import AUXILIARY, seeded_input, seeded_state
+from dubstream.export.seeded import seeded_input, seeded_state
 
-FACTORIES = {
-    "gfpgan": NetworkFactory(gfpgan.GFPGAN, gfpgan_deploy.deployable, gfpgan.SEED_RULE),
-    "gpen": NetworkFactory(gpen.GPEN, gpen_deploy.deployable, gpen.SEED_RULE),
-    "parsenet": NetworkFactory(parsenet.ParseNet, parsenet_deploy.deployable, AUXILIARY),
-    "ganimation": NetworkFactory(ganimation.GANimation, ganimation_deploy.deployable, AUXILIARY),
-}
 SPECS: dict[str, NetworkSpec] = {spec.name: spec for spec in (GFPGAN, GPEN, PARSENET, GANIMATION)}
 
 
@@ -62,9 +56,9 @@ class Forms:
         return self.made[form]
 
 
-@pytest.fixture(scope="module", params=list(FACTORIES))
+@pytest.fixture(scope="module", params=list(SPECS))
 def forms(request: pytest.FixtureRequest) -> Forms:
-    factory = FACTORIES[request.param]
+    factory = NETWORKS[request.param]
     plain = factory.build()
     plain.load_state_dict(seeded_state(plain, factory.seed_rule), assign=True)
     plain.requires_grad_(False)
@@ -96,6 +90,15 @@ def _edited(net: nn.Module, image: Tensor, aus: Tensor) -> dict[str, Tensor]:
 RAW = {"gfpgan": _restored, "gpen": _restored, "parsenet": _parsed, "ganimation": _edited}
 GMACS = {"gfpgan": (197.77, 144.21), "gpen": (138.11, 139.22), "parsenet": (234.50, 177.69)}
 GMACS["ganimation"] = (10.63, 9.83)
+COSTLY = ("gfpgan", "parsenet")
+"""Of these the suite runs what is exported; their plain forms with `DUBSTREAM_EVERY_NETWORK=1` only."""
+
+GOLDEN = [
+    (name, form)
+    for name in SPECS
+    for form in ("plain", "deployable")
+    if form == "deployable" or name not in COSTLY or every_network()
+]
 
 
 def same(name: str, key: str, got: Tensor) -> None:
@@ -125,7 +128,7 @@ def test_keys_and_shapes_are_those_of_the_public_checkpoint(forms: Forms) -> Non
     assert {name for name, _ in forms.nets["plain"].named_buffers()} == set(facts["buffers"])
 
 
-@pytest.mark.parametrize("form", ["plain", "deployable"])
+@pytest.mark.parametrize(("forms", "form"), GOLDEN, indirect=["forms"])
 def test_golden(forms: Forms, form: str) -> None:
     made = forms.outputs(form)
     for key in made.keys() & {name.removeprefix("stat.") for name in golden(forms.name)}:
@@ -232,7 +235,7 @@ def test_styled_convolution_with_an_appended_feature(layers: int) -> None:
 
 
 def test_another_blur_is_refused() -> None:
-    network = FACTORIES["gpen"].build()
+    network = NETWORKS["gpen"].build()
     for name, buffer in network.named_buffers():
         buffer.copy_(gpen.blur_kernel(1.0 if name.startswith("ecd") else 4.0))
     buffer[0, 0] *= 2

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dubstream.engines.face_specs import DETECTOR_SIZE
 from dubstream.engines.specs import SPECS, spec_of
+from dubstream.export.face_pictures import DetectorPictures, ParseNetPictures
 from dubstream.export.half_check import extreme_case, half_cases, levels_runner
 from dubstream.export.pictures import (
     DNetPictures,
@@ -144,6 +146,37 @@ def test_levels_are_the_picture_before_rounding() -> None:
     levels = levels_runner(network, spec)(inputs)["enhanced"]
     assert levels.dtype == np.float32
     assert np.array_equal(np.rint(levels).astype(np.uint8), call(network, *inputs.values()))
+
+
+def test_several_outputs_keep_the_order_of_their_spec() -> None:
+    spec = spec_of("retinaface", "fp16")
+    made = tuple(torch.full(tensor.concrete(1), float(index)) for index, tensor in enumerate(spec.outputs))
+    run = levels_runner(DetectorPictures(Spy(made), torch.float32), spec)
+    got = run({"image": np.zeros(spec.inputs[0].concrete(1), np.uint8)})
+    assert list(got) == ["boxes", "scores", "points"]
+    for (index, tensor), values in zip(enumerate(spec.outputs), got.values(), strict=True):
+        tensor.check(values)
+        assert np.all(values == index)
+
+
+def test_masks_are_compared_with_channels_last() -> None:
+    probabilities = torch.linspace(0, 1, 2 * 512 * 512).reshape(1, 2, 512, 512)
+    spec = spec_of("parsenet", "fp16")
+    run = levels_runner(ParseNetPictures(Spy((probabilities, torch.zeros(1))), torch.float32), spec)
+    got = run({"image": noise(512, 1)})["masks"]
+    assert got.shape == (1, 512, 512, 2)
+    assert np.array_equal(got[0, 7, 5], probabilities[0, :, 7, 5].numpy() * np.float32(255))
+
+
+def test_detectors_see_a_face_in_the_middle_of_a_frame() -> None:
+    frames, faces = real_inputs("s3fd")["image"], real_inputs("lnet")["face"]
+    rows, columns = DETECTOR_SIZE
+    top, left = (rows - 128) // 2, (columns - 128) // 2
+    thirds = faces[1].reshape(128, 3, 128, 3, 3).mean(axis=(1, 3))
+    far = frames[1, top : top + 128, left : left + 128]
+    assert np.abs(far - thirds).max() <= 0.5
+    assert np.array_equal(frames[1, :, left - 1], frames[1, :, left])  # mirrored around
+    assert np.abs(frames[0, 32:352, 160:480].mean() - faces[0].mean()) < 1
 
 
 @pytest.mark.parametrize("name", SPECS)
