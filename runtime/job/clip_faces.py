@@ -203,11 +203,14 @@ class ClipFaces:
         clip, name = self._clip, _chunk_name(start)
         stop = min(start + CHUNK_FRAMES, clip.count)
         if finder is not None and self.missing(self._observations, name):
+            finder.spent()  # on a reference picture, which is none of the frames
             with timing.measure("track", stop - start), self._observations.making(name, {}) as path:
                 frames = _counted(clip.frames(start, stop), "track", clip.count, progress)
                 found = observe(frames, finder.detector, finder.landmarks, every=self._face.detect_every)
                 with path.open("wb") as file:
                     np.savez(file, allow_pickle=False, **found.arrays())
+            for network, spent in finder.spent().items():
+                timing.split("track", f"track/{network}", *spent)
         progress("track", stop, clip.count)
         with np.load(self._observations.path(name), allow_pickle=False) as arrays:
             return Observations.from_arrays(arrays)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from dubstream.engines.artifact import Artifact
 from dubstream.runtime.faces.detector import (
@@ -22,14 +22,25 @@ from dubstream.runtime.faces.detector import (
 from dubstream.runtime.faces.networks import NetworkDetector, NetworkLandmarks
 from dubstream.runtime.job.options import FaceOptions
 from dubstream.runtime.job.platforms import Platform
-from dubstream.runtime.streaming.call import NetworkCall
+from dubstream.runtime.streaming.call import NetworkCall, Spent
 
 
-class Finder(NamedTuple):
-    """Boxes and their five points; not safe to share between threads."""
+@dataclass(frozen=True)
+class Finder:
+    """Boxes and their five points; not safe to share between threads.
+
+    Attributes:
+        detector, landmarks: see the protocols.
+        calls: the networks behind them; none for the cascade.
+    """
 
     detector: FaceDetector
     landmarks: LandmarkEstimator
+    calls: tuple[NetworkCall, ...] = ()
+
+    def spent(self) -> dict[str, Spent]:
+        """By network, what its calls since this was asked last have taken."""
+        return {call.spec.name: call.spent() for call in self.calls}
 
 
 @contextmanager
@@ -52,7 +63,5 @@ def open_finder(face: FaceOptions, artifacts: Mapping[str, Artifact], platform: 
         platform.opened(*(artifacts[name] for name in face.networks)) as (s3fd, fan4),
         closing(platform.device.stream("faces")) as stream,
     ):
-        yield Finder(
-            NetworkDetector(NetworkCall(platform.device, s3fd, stream)),
-            NetworkLandmarks(NetworkCall(platform.device, fan4, stream)),
-        )
+        calls = NetworkCall(platform.device, s3fd, stream), NetworkCall(platform.device, fan4, stream)
+        yield Finder(NetworkDetector(calls[0]), NetworkLandmarks(calls[1]), calls)

@@ -40,7 +40,8 @@ class Timing:
     Attributes:
         trace: whether streams are to keep a span for every step of every batch.
         began_s: when the job began, on the clock of `time.perf_counter`.
-        busy_s: stage name ("prepare/dnet", "synthesise/enet", "track", ...) to seconds at work.
+        busy_s: stage name ("prepare/dnet", "synthesise/enet", "track", ...) to seconds at work; networks that
+            run inside a stage ("track/s3fd") are not in its own.
         frames: the same names to frames worked on.
         wall_s: pass to wall time of its streams.
         slowest_s: pass to the busy time of its slowest resource, stream by stream.
@@ -65,6 +66,11 @@ class Timing:
         ended = perf_counter()
         self.blocks.append(Block(stage, began, ended))
         self._count(stage, ended - began, frames)
+
+    def split(self, stage: str, part: str, seconds: float, count: int) -> None:
+        """Account seconds of a measured stage to a part of it, which worked on `count` items in them."""
+        self.busy_s[stage] -= seconds
+        self._count(part, seconds, count)
 
     def add(self, part: str, report: StreamReport) -> None:
         """Add the report of a stream that belongs to the pass `part`."""

@@ -7,7 +7,8 @@ in memory; on a GPU it is the round trip that the streamer avoids, worth it wher
 
 from __future__ import annotations
 
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,13 @@ from dubstream.runtime.streaming.device import Device, Stream
 from dubstream.runtime.streaming.passage import Passage, Streams
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.stages import EngineStage
+
+
+class Spent(NamedTuple):
+    """Calls of one network, and the seconds they took together."""
+
+    seconds: float
+    calls: int
 
 
 class NetworkCall:
@@ -38,6 +46,7 @@ class NetworkCall:
         self._slot.count = 1
         self._streams = Streams(stream, stream, stream)
         self._passage = Passage(device, self._slot, [EngineStage(engine)])
+        self._spent = Spent(0.0, 0)
 
     def input(self, name: str) -> npt.NDArray[Any]:
         """The item to fill, without its batch axis; pinned memory that stays the same."""
@@ -52,8 +61,10 @@ class NetworkCall:
         Raises:
             InternalError: the network failed, or gave numbers that are not finite.
         """
+        began = perf_counter()
         self._passage.enqueue(self._streams)
         self._passage.wait()
+        self._spent = Spent(self._spent.seconds + perf_counter() - began, self._spent.calls + 1)
         outputs = {name: array[0] for name, array in self._slot.outputs.items()}
         for name, array in outputs.items():
             wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
@@ -62,3 +73,8 @@ class NetworkCall:
                     f"network '{self.spec.name}': {wrong} of {array.size} values of '{name}' are not finite"
                 )
         return outputs
+
+    def spent(self) -> Spent:
+        """What the calls since this was asked last have taken."""
+        spent, self._spent = self._spent, Spent(0.0, 0)
+        return spent

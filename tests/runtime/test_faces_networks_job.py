@@ -64,6 +64,8 @@ def prepared(video: Path, toys: dict[str, Artifact], cache: Path, finder: str = 
 def test_a_preparation_by_networks_names_them(video: Path, toys: dict[str, Artifact], tmp_path: Path) -> None:
     summary = prepared(video, toys, tmp_path)
     assert summary.present == FRAMES
+    assert {"track", "track/s3fd", "track/fan4"} <= summary.busy_s.keys()
+    assert min(summary.busy_s.values()) > 0
     facts = json.loads((Path(summary.folder) / "made-from.txt").read_text())
     assert facts["finder"] == {name: toys[name].digest for name in ("s3fd", "fan4")}
     with np.load(Path(summary.folder) / "observations-00000.npz") as arrays:

@@ -61,3 +61,13 @@ def test_copies_are_counted_in_bytes_of_the_items_they_move() -> None:
     both = report + timing.streams[1].report
     assert both.copied_bytes == {"upload": 9 * sizes["input"], "download": 9 * sizes["output"]}
     assert both.began_s == report.began_s
+
+
+def test_a_part_of_a_stage_is_taken_out_of_it() -> None:
+    timing = Timing()
+    with timing.measure("track", 12):
+        pass
+    whole = timing.busy_s["track"]
+    timing.split("track", "track/s3fd", whole / 4, 3)
+    assert timing.busy_s == {"track": pytest.approx(0.75 * whole), "track/s3fd": whole / 4}
+    assert timing.frames == {"track": 12, "track/s3fd": 3}
