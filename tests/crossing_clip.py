@@ -23,9 +23,10 @@ def places(frame: int) -> list[tuple[float, float] | None]:
     return [first, second if second[0] > -70 else None]
 
 
-def crossing_frames(front: int) -> list[np.ndarray]:
-    """The clip, uint8 BGR (HEIGHT, WIDTH, 3); person `front`, 0 or 1, passes before the other."""
-    return [_drawn(places(frame), front) for frame in range(FRAMES)]
+@cache
+def crossing_frames(front: int) -> tuple[np.ndarray, ...]:
+    """The clip, uint8 BGR (HEIGHT, WIDTH, 3), not to be written to; person `front`, 0 or 1, passes before."""
+    return tuple(_drawn(places(frame), front) for frame in range(FRAMES))
 
 
 @cache

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from clips import QUICK, write_speech, write_video
 from crossing_clip import FRAMES, HEIGHT, LEAVES, WIDTH, crossing_frames, places
+from toy_face_graphs import landmarks
 from toy_networks import publish_toys
 
+from dubstream.engines.face_specs import BGR_MEANS, DETECTOR_SIZE
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
+from dubstream.runtime.faces.networks import NetworkDetector, NetworkLandmarks
 from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.faces.selector import FaceSelector
@@ -66,6 +69,57 @@ def test_a_cut_to_swapped_places_swaps_nobody(person: int) -> None:
     track = resolve_track(seen, WIDTH, HEIGHT, FaceSelector("index", index=person), max_gap=0)
     assert distances(track, person, shown).max() < SAME
     assert track.present.sum() >= 14
+
+
+class Scripted:
+    """S3FD as it should be, in place of the network: it sees both heads but for one behind the other."""
+
+    def __init__(self, front: int) -> None:
+        self._front = front
+        self.image = np.zeros((3, *DETECTOR_SIZE), np.float32)
+
+    def input(self, name: str) -> np.ndarray:
+        return self.image
+
+    def run(self) -> dict[str, np.ndarray]:
+        frame = round(float(self.image[0, 0, 0]) + BGR_MEANS[0])  # written there by the test
+        first, second = places(frame)
+        shown = {0: first, 1: second}
+        if first and second and abs(first[0] - second[0]) < 70:
+            del shown[1 - self._front]
+        seen = [(*place, 0.9 - 0.1 * who) for who, place in shown.items() if place is not None]
+        table = np.array(seen, np.float32).reshape(-1, 3)
+        half = np.array([38.0, 50.0])
+        boxes = np.concatenate([table[:, :2] - half, table[:, :2] + half], axis=1)
+        return {"boxes": boxes, "scores": table[:, 2]}
+
+
+class Frontal(Scripted):
+    """FAN-4 for a frontal face that fills its box."""
+
+    def __init__(self) -> None:
+        self.image = np.zeros((256, 256, 3), np.uint8)
+
+    def run(self) -> dict[str, np.ndarray]:
+        y, x = np.mgrid[:64, :64]
+        at = 64 * landmarks() - 0.5
+        distance = (x - at[:, :1, None]) ** 2 + (y - at[:, 1:, None]) ** 2
+        return {"heatmaps": np.exp(-distance / 2).astype(np.float16)}
+
+
+@pytest.mark.parametrize("front", [0, 1])
+def test_nor_does_it_with_networks(front: int) -> None:
+    frames = [frame.copy() for frame in crossing_frames(front)]
+    for number, frame in enumerate(frames):
+        frame[0, 0, 0] = number
+    seen = observe(enumerate(frames), NetworkDetector(Scripted(front)), NetworkLandmarks(Frontal()))
+    for person in (0, 1):
+        track = resolve_track(seen, WIDTH, HEIGHT, FaceSelector("index", index=person))
+        assert distances(track, person).max() < SAME
+        assert track.present[:10].all()
+        assert track.present[30:LEAVES].all()
+        eyes = track.points[track.present, :2].mean(axis=1)
+        assert np.abs(eyes[:, 0] - track.box[track.present][:, [0, 2]].mean(axis=1)).max() < 6
 
 
 def test_the_dub_changes_that_person_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
