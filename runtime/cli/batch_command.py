@@ -29,7 +29,7 @@ from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.progress import Progress
 
-_OF_ONE_JOB = (*FILES, "prepared", "trace")
+_OF_ONE_JOB = (*FILES, "speaker", "prepared", "trace")
 _WHEREABOUTS = (
     "artifacts",
     "checkpoints",
@@ -102,7 +102,7 @@ class _Desk:
             return order[0]
 
         def key() -> str:
-            return _key(values, self._networks(parsed()))
+            return _key(values, parsed(), self._networks(parsed()))
 
         def run() -> DubSummary:
             self._announce(line)
@@ -136,22 +136,16 @@ def _results(lines: Sequence[JobLine], desk: _Desk, state: BatchState) -> Iterat
             yield from run_batch([desk.job(line)], state)
 
 
-def _key(values: Mapping[str, Any], networks: Artifacts) -> str:
+def _key(values: Mapping[str, Any], order: DubOrder, networks: Artifacts) -> str:
     """The digest of what decides a job's output: options, the content of every file they name, networks."""
-    named = {name: value for name, value in values.items() if name not in _WHEREABOUTS}
-    facts = {name: str(value) for name, value in named.items()}
-    files = {name: content_digest(Path(value)) for name, value in named.items() if _is_input(name, value)}
-    return digest_facts({"options": facts, "files": files, "networks": _digests(networks)})
+    named = {name: str(value) for name, value in values.items() if name not in _WHEREABOUTS}
+    # Options may be names of files, too: the picture of a person.
+    others = [Path(value) for name, value in named.items() if name != "output" and _is_file(value)]
+    files = {str(path): content_digest(path) for path in (*order.inputs, *others)}
+    return digest_facts({"options": named, "files": files, "networks": _digests(networks)})
 
 
-def _is_input(name: str, value: Any) -> bool:
-    # The two inputs always: a missing one is the job's error.
-    if name in ("video", "audio"):
-        return True
-    return name != "output" and isinstance(value, str | Path) and _is_file(value)
-
-
-def _is_file(value: str | Path) -> bool:
+def _is_file(value: str) -> bool:
     try:
         return Path(value).is_file()
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ from dubstream.runtime.cli.dub_command import dub_order
 from dubstream.runtime.media.opening import check_regular_file
 
 FILES = ("video", "audio", "output")
-"""What every job has to name; also its arguments on a command line of its own."""
+"""What a job names first; several people have `speaker` in place of the audio."""
 
 OF_THE_BATCH = ("as_json", "verbose")
 """Options that concern what is shown."""
@@ -102,7 +102,8 @@ def _convert(number: int, found: Mapping[str, Any], values: dict[str, Any]) -> N
                 hint="dubstream dub --help",
             )
         values[option] = _typed(number, option, found[name], types_[option])
-    missing = [name for name in FILES if name not in values]
+    named = {name for name, value in values.items() if value is not None}
+    missing = [name for name in FILES if name not in named and (name != "audio" or "speaker" not in named)]
     if missing:
         raise UsageError(f"line {number} lacks {', '.join(missing)}", hint=_EXAMPLE)
 

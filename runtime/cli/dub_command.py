@@ -23,6 +23,7 @@ from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.timeline import parse_audio_mode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.speakers import parse_speakers
 
 _FILES = "Files and weights"
 _FACE = "Face"
@@ -34,8 +35,19 @@ _default = DubOptions()
 
 def dub_order(
     video: Annotated[Path, typer.Argument(help="The talking-head video.")],
-    audio: Annotated[Path, typer.Argument(help="The new speech: an audio file, or a video's audio track.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov or .mkv.")],
+    audio: Annotated[
+        Path | None,
+        typer.Argument(help="The new speech: an audio file, or a video's audio track. Not with --speaker."),
+    ] = None,
+    speaker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Speech for one of several people, once for each: 0=anna.wav; the face as in --face.",
+            metavar="FACE=AUDIO",
+            rich_help_panel=_FACE,
+        ),
+    ] = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="Folder of exported artifacts.", metavar="DIR", rich_help_panel=_FILES)
     ] = None,
@@ -230,7 +242,7 @@ def dub_order(
     )  # fmt: skip
     return DubOrder(
         video, audio, output, options, WeightsOptions(artifacts, checkpoints, weights),
-        engines, hmac_key, cache, prepared, trace, as_json,
+        engines, hmac_key, cache, prepared, trace, as_json, parse_speakers(speaker or ()),
     )  # fmt: skip
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from dubstream.engines.atomic import publish
 from dubstream.engines.cache import cache_root
 from dubstream.runtime.artifacts import Artifacts, find_artifacts
+from dubstream.runtime.expression import FaceSource
 from dubstream.runtime.job.options import DubOptions, DubRequest
 from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.progress import Progress
+from dubstream.runtime.speakers import Speaker
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class DubOrder:
     """One `dubstream dub`.
 
     Attributes:
-        video, audio, output: its files.
+        video, audio, output: its files; no audio where there are speakers.
         options: of the job.
         weights: where the networks come from.
         plans, plans_key: folder of built TensorRT plans, and the key file of a shared one.
@@ -45,10 +47,11 @@ class DubOrder:
         prepared: a preparation that has to fit.
         trace: file for the Chrome trace.
         as_json: whether the summary is for programs.
+        speakers: several people, each with speech of their own.
     """
 
     video: Path
-    audio: Path
+    audio: Path | None
     output: Path
     options: DubOptions
     weights: WeightsOptions
@@ -58,6 +61,15 @@ class DubOrder:
     prepared: Path | None
     trace: Path | None
     as_json: bool
+    speakers: tuple[Speaker, ...] = ()
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files it reads, beside weights and a person's picture."""
+        expression = self.options.expression
+        spoken = [self.audio] if self.audio is not None else [speaker.audio for speaker in self.speakers]
+        shown = [expression.parsed.path] if isinstance(expression.parsed, FaceSource) else []
+        return [self.video, *spoken, *shown, *([expression.templates] if expression.templates else [])]
 
     def checked_platform(self) -> AbstractContextManager[Platform]:
         """Open the platform; `DeviceError` where a driver or library is missing."""
@@ -73,7 +85,7 @@ class DubOrder:
         """The job itself."""
         return DubRequest(
             self.video, self.audio, self.output, networks, self.cache or cache_root(), self.options,
-            self.plans, self.plans_key, self.prepared,
+            self.plans, self.plans_key, self.prepared, self.speakers,
         )  # fmt: skip
 
     def write_trace(self, summary: DubSummary) -> None:

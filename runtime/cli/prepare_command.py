@@ -14,7 +14,7 @@ from dubstream.runtime.job.prepare_video import PrepareRequest, PrepareSummary
 from dubstream.runtime.job.prepare_video import prepare as run_prepare
 
 _OF_A_DUB_ALONE = (
-    "audio", "output", "prepared", "pads", "audio_mode", "crf", "preset", "segment_seconds",
+    "audio", "speaker", "output", "prepared", "pads", "audio_mode", "crf", "preset", "segment_seconds",
     "max_frame_ratio", "max_audio_channels", "max_audio", "min_audio", "trace", "mask", "emotion",
 )  # fmt: skip
 """What a preparation does not depend on. Every other option of `dub` is one of `prepare`, so that the two
@@ -28,7 +28,7 @@ def prepare(**values: Any) -> None:
     --prepared a dub finds it in the cache by itself. Another expression of the same video goes into the same
     folder and costs its references alone.
     """
-    order = dub_order(audio=Path(), output=Path(), **values)
+    order = dub_order(output=Path(), **values)
     with order.checked_platform():
         pass
     with progress(quiet=order.as_json) as report:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import resource
-from contextlib import closing
-from dataclasses import asdict
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.cache import folder_lock
-from dubstream.engines.engine import Engine
 from dubstream.engines.facts import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
 from dubstream.runtime.job.emotion_stages import Emotion
@@ -30,21 +29,25 @@ from dubstream.runtime.job.finish_stages import Finish
 from dubstream.runtime.job.options import DubRequest
 from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.prepare import Preparation, Prepared
+from dubstream.runtime.job.speakers import Chain, check_people, heard
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.synthesise import Scene, Synthesiser
 from dubstream.runtime.job.timeline import plan_timeline
 from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.assemble import Assembled, assemble
-from dubstream.runtime.media.audio import AudioFile, decode_audio
+from dubstream.runtime.media.audio import decode_audio
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.target import check_output_target
 from dubstream.runtime.media.writer import SegmentWriter
 from dubstream.runtime.progress import Progress, silent
+from dubstream.runtime.speakers import Speaker
 
 log = logging.getLogger(__name__)
+
+Mel = npt.NDArray[np.float32]
 
 SCHEMA = 1
 """Raise when the same inputs would give another file."""
@@ -62,7 +65,7 @@ def dub(request: DubRequest, progress: Progress = silent) -> DubSummary:
             finished work stays in the cache, and the same call goes on from there.
     """
     began = perf_counter()
-    check_output_target(request.output, [request.video, request.audio])
+    check_output_target(request.output, [request.video, *(voice.audio for voice in request.voices)])
     options = request.options
     with open_platform(
         options.backend, options.stream, plans=request.plans, secret=request.plans_key, progress=progress
@@ -83,56 +86,64 @@ class _Job:
         self._reused = {"segments": 0}
         self._unparsed = 0
         self._info = probe_video(request.video, options.limits, allow_truncated=options.allow_truncated)
-        track = decode_audio(request.audio, options.limits, allow_truncated=options.allow_truncated)
+        tracks = [
+            decode_audio(speaker.audio, options.limits, allow_truncated=options.allow_truncated)
+            for speaker in request.voices
+        ]
         self._expression = open_expression(options, request.artifacts, request.cache)
         self._timeline = plan_timeline(
             self._info.plan(options.limits),
             self._info.rate,
-            Fraction(track.samples.shape[1], track.rate),
+            max(Fraction(track.samples.shape[1], track.rate) for track in tracks),
             options.audio_mode,
         )
         options.limits.check_most("max_frames", self._timeline.frames, "output frames planned")
         with self._timing.measure("audio", self._timeline.frames):
-            self._mel = mel_spectrogram(speech_from(track.samples, track.rate))
-        self._lost_audio_s = track.lost_s
-        self._digests = {"video": content_digest(request.video), "audio": content_digest(request.audio)}
+            self._mels = [mel_spectrogram(speech_from(track.samples, track.rate)) for track in tracks]
+        self._lost_audio_s = sum(track.lost_s for track in tracks)
+        self._digest = content_digest(request.video)
+        self._spoken = [content_digest(speaker.audio) for speaker in request.voices]
         log.info(
             "%s: %d frames, output %d frames", request.video, self._info.frame_count, self._timeline.frames
         )
 
-    def prepare(self) -> Prepared:
-        request = self._request
+    def prepare(self) -> list[Prepared]:
+        """The preparation of every voice's face; what was seen of the video serves all of them."""
+        speakers = self._request.voices
         with VideoReader(self._info, self._options.limits) as reader:
-            preparation = Preparation(
-                reader, self._info, self._digests["video"], request.artifacts, self._expression,
-                self._options, request.cache, given=request.prepared,
-            )  # fmt: skip
-            needed = np.unique(self._timeline.sources)
-            return preparation.run(needed, self._platform, self._timing, self._progress)
+            prepared = [self._prepared(reader, speaker) for speaker in speakers]
+        check_people(speakers, [one.track for one in prepared])
+        return prepared
 
-    def synthesise(self, prepared: Prepared) -> Assembled:
+    def _prepared(self, reader: VideoReader, speaker: Speaker) -> Prepared:
+        request, options = self._request, self._options
+        preparation = Preparation(
+            reader, self._info, self._digest, request.artifacts, self._expression,
+            replace(options, face=replace(options.face, selector=speaker.face)),
+            request.cache, given=request.prepared,
+        )  # fmt: skip
+        needed = np.unique(self._timeline.sources)
+        return preparation.run(needed, self._platform, self._timing, self._progress)
+
+    def synthesise(self, prepared: list[Prepared]) -> Assembled:
         """Render the segments that are missing, then write the output.
 
         Two processes that were given the same job take turns: the lock is held until the segments
         have become an output and are deleted.
         """
-        options, networks = self._options, self._request.artifacts
+        options = self._options
         key = self._identity(prepared)
         self._units = UnitFolder(self._request.cache / "jobs" / key[:32], key)
         spans = self._spans()
         with folder_lock(self._units.folder):
             missing = [n for n in range(len(spans)) if self._units.finished(_segment_name(n)) is None]
             self._reused["segments"] = len(spans) - len(missing)
-            names = ("lnet", "enet", *options.emotion.networks, *options.finish.frame_networks)
             if missing:
-                with (
-                    self._platform.opened(*(networks[name] for name in names)) as engines,
-                    VideoReader(self._info, options.limits) as reader,
-                    closing(prepared.references),
-                    closing(self._synthesiser(engines, prepared)) as synthesiser,
-                ):
-                    self._render(synthesiser, reader, spans, missing)
-                    self._unparsed = synthesiser.unparsed
+                with VideoReader(self._info, options.limits) as reader, ExitStack() as stack:
+                    pairs = zip(prepared, self._mels, strict=True)
+                    chain = Chain([self._synthesiser(stack, one, mel) for one, mel in pairs])
+                    self._render(chain, reader, spans, missing)
+                    self._unparsed = chain.unparsed
             written = self._assemble([self._units.path(_segment_name(n)) for n in range(len(spans))])
             self._units.clear()
             return written
@@ -141,7 +152,8 @@ class _Job:
         with self._timing.measure("assemble", self._timeline.frames):
             # Decoded a second time: sound in memory would grow with the clip.
             options = self._options
-            sound = AudioFile(self._request.audio, options.limits, allow_truncated=options.allow_truncated)
+            paths = [speaker.audio for speaker in self._request.voices]
+            sound = heard(paths, options.limits, allow_truncated=options.allow_truncated)
             return assemble(
                 segments,
                 sound,
@@ -151,8 +163,9 @@ class _Job:
                 comment=self._padding_note(),
             )
 
-    def summary(self, prepared: Prepared, written: Assembled, wall_s: float) -> DubSummary:
-        present = prepared.track.present[self._timeline.sources]
+    def summary(self, prepared: list[Prepared], written: Assembled, wall_s: float) -> DubSummary:
+        shown = np.any([one.track.present for one in prepared], axis=0)
+        present = shown[self._timeline.sources]
         frames = self._timeline.frames
         ratios = {
             part: wall / self._timing.slowest_s[part]
@@ -181,15 +194,20 @@ class _Job:
             timing=self._timing,
         )
 
-    def _synthesiser(self, engines: list[Engine], prepared: Prepared) -> Synthesiser:
+    def _synthesiser(self, stack: ExitStack, prepared: Prepared, mel: Mel) -> Synthesiser:
+        options, networks = self._options, self._request.artifacts
+        names = ("lnet", "enet", *options.emotion.networks, *options.finish.frame_networks)
+        engines = stack.enter_context(self._platform.opened(*(networks[name] for name in names)))
+        stack.enter_context(closing(prepared.references))
         lnet, enet, *more = engines
-        emotion = Emotion(self._options.emotion, more.pop(0)) if self._options.emotion.networks else None
-        info, stream = self._info, self._options.stream
-        scene = Scene(prepared, self._timeline, self._mel, self._options.pads, info.width, info.height)
-        return Synthesiser(
-            self._platform, lnet, enet, scene, finish=Finish.of(self._options.finish, more), emotion=emotion,
+        emotion = Emotion(options.emotion, more.pop(0)) if options.emotion.networks else None
+        info, stream = self._info, options.stream
+        scene = Scene(prepared, self._timeline, mel, options.pads, info.width, info.height)
+        synthesiser = Synthesiser(
+            self._platform, lnet, enet, scene, finish=Finish.of(options.finish, more), emotion=emotion,
             batch=stream.batch, slots=stream.slots,
         )  # fmt: skip
+        return stack.enter_context(closing(synthesiser))
 
     def _padding_note(self) -> str | None:
         """Where the encoder's pixel format cannot hold an odd side, the output says its true size."""
@@ -199,7 +217,7 @@ class _Job:
         return f"picture {width}x{height}; the last row or column is padding"
 
     def _render(
-        self, synthesiser: Synthesiser, reader: VideoReader, spans: list[tuple[int, int]], missing: list[int]
+        self, chain: Chain, reader: VideoReader, spans: list[tuple[int, int]], missing: list[int]
     ) -> None:
         total = sum(spans[number][1] - spans[number][0] for number in missing)
         done = 0
@@ -224,17 +242,18 @@ class _Job:
                     sample_aspect=self._info.sample_aspect,
                 ) as writer,
             ):
-                report = synthesiser.render(
+                reports = chain.render(
                     reader.frames_at, start, stop, writer.write, advance, trace=self._options.trace
                 )
-            self._timing.add("synthesise", report)
+            for voice, report in enumerate(reports):
+                self._timing.add(f"synthesise-{voice}" if len(reports) > 1 else "synthesise", report)
             log.info(
                 "segment %d of %d: frames %d-%d, %.2f fps",
                 number + 1,
                 len(spans),
                 start,
                 stop - 1,
-                report.fps,
+                reports[-1].fps,
             )
 
     def _spans(self) -> list[tuple[int, int]]:
@@ -242,12 +261,11 @@ class _Job:
         frames = self._timeline.frames
         return [(start, min(start + length, frames)) for start in range(0, frames, length)]
 
-    def _identity(self, prepared: Prepared) -> str:
+    def _identity(self, prepared: list[Prepared]) -> str:
         options, networks = self._options, self._request.artifacts
         facts: dict[str, Any] = {
             "schema": SCHEMA,
-            "preparation": prepared.key,
-            "audio": self._digests["audio"],
+            "voices": [[one.key, spoken] for one, spoken in zip(prepared, self._spoken, strict=True)],
             "lnet": networks["lnet"].digest,
             "enet": networks["enet"].digest,
             "frames": self._timeline.frames,

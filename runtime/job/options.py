@@ -19,6 +19,7 @@ from dubstream.runtime.job.finish_options import FinishOptions
 from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.speakers import Speaker
 
 MAX_BATCH = min(spec.max_batch for spec in map(SPECS.__getitem__, CORE))
 """The largest batch every network takes."""
@@ -158,7 +159,8 @@ class DubRequest:
     """One dub.
 
     Attributes:
-        video, audio: input files; the audio may be a video, its first audio track is taken.
+        video: input file.
+        audio: speech of the chosen face; of a video, its first audio track is taken. None with speakers.
         output: the file to write; its folder must exist.
         artifacts: verified ONNX artifacts of all networks, by name, in the backend's precision.
         cache: folder for preparations and unfinished jobs.
@@ -166,13 +168,14 @@ class DubRequest:
         plans: folder of built TensorRT plans; None for the one of `dubstream build`.
         plans_key: key file of a folder of plans that others can write.
         prepared: folder of a finished preparation that has to fit; None to find or make one in the cache.
+        speakers: several people, each with speech of their own; then there is no `audio`.
 
     Raises:
-        UsageError: artifacts of another precision than the backend's.
+        UsageError: artifacts of another precision than the backend's, or not one of audio and speakers.
     """
 
     video: Path
-    audio: Path
+    audio: Path | None
     output: Path
     artifacts: dict[str, Artifact]
     cache: Path
@@ -180,9 +183,18 @@ class DubRequest:
     plans: Path | None = None
     plans_key: Path | None = None
     prepared: Path | None = None
+    speakers: tuple[Speaker, ...] = ()
 
     def __post_init__(self) -> None:
         self.options.backend.check_artifacts(self.artifacts)
+        if (self.audio is None) == (not self.speakers):
+            received = "neither" if self.audio is None else "both"
+            raise UsageError(f"expected the speech as AUDIO or as --speaker FACE=AUDIO, received {received}")
+
+    @property
+    def voices(self) -> tuple[Speaker, ...]:
+        """The speakers, or the one that `audio` and the chosen face are."""
+        return self.speakers or (Speaker(self.options.face.selector, Path(self.audio or "")),)
 
 
 def parse_pads(text: str) -> Pads:

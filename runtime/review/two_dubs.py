@@ -132,5 +132,5 @@ def _output_track(request: DubRequest) -> Track:
 
 def _seconds(request: DubRequest) -> Fraction:
     options = request.options
-    source = AudioFile(request.audio, options.limits, allow_truncated=options.allow_truncated)
+    source = AudioFile(request.voices[0].audio, options.limits, allow_truncated=options.allow_truncated)
     return Fraction(sum(block.shape[1] for block in source.blocks()), source.rate)

@@ -180,7 +180,7 @@ def test_values_are_read_by_the_type_of_their_option(tmp_path: Path) -> None:
         ({"cache": ""}, "expected a path as text, null"),
         ({"json": True}, "unknown 'json'"),
         ({"verbose": 2}, "unknown 'verbose'"),
-        ({"audio": None}, "audio is null, expected a path"),
+        ({"audio": None}, "lacks audio"),
     ],
 )
 def test_values_of_other_types_are_refused(tmp_path: Path, more: dict[str, object], words: str) -> None:
