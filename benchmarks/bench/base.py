@@ -142,7 +142,8 @@ def check_machine(base: Base, facts: Mapping[str, Any]) -> list[str]:
 
 def held_against(base: Base, results: Results, max_slowdown: float) -> list[Verdict]:
     """A verdict for every case of both runs, in the order measured, those not measured last."""
-    found = [_verdict(base, key, case, max_slowdown) for key, case in results.cases.items()]
+    judged = max(1, len(results.cases.keys() & base.cases.keys()))
+    found = [_verdict(base, key, case, max_slowdown, judged) for key, case in results.cases.items()]
     return found + [Verdict(key, MISSING) for key in base.cases if key not in results.cases]
 
 
@@ -154,7 +155,7 @@ def slower(verdicts: list[Verdict]) -> Iterator[str]:
             yield f"{verdict.key} takes {one.estimate:.2f} times as long ({one.low:.2f} to {one.high:.2f})"
 
 
-def _verdict(base: Base, key: str, case: MeasuredCase, max_slowdown: float) -> Verdict:
+def _verdict(base: Base, key: str, case: MeasuredCase, max_slowdown: float, judged: int) -> Verdict:
     if key not in base.cases:
         return Verdict(key, NEW)
     before = base.cases[key]
@@ -162,7 +163,7 @@ def _verdict(base: Base, key: str, case: MeasuredCase, max_slowdown: float) -> V
     now, then = (case.wall, before.wall) if clock == WALL else (case.cpu, before.cpu)
     assert now is not None
     assert then is not None
-    interval = slowdown(now, then, before.work)
+    interval = slowdown(now, then, before.work, cases=judged)
     raw = float(np.median(case.wall.seconds) / np.median(before.wall.seconds))
     if min(len(now.seconds), len(then.seconds)) < MIN_SAMPLES:
         return Verdict(key, TOO_FEW, interval, raw, clock)

@@ -177,7 +177,7 @@ def _comparison_section(points: Sequence[Comparison]) -> Section:
         verdict = verdicts.get(point.outcome, Verdict.NOT_RUN)
         rows.append((point.case, verdict, point.outcome, estimate, interval))
     table = Table(
-        ("case", "", "outcome", "slowdown", "95 % interval"), rows,
+        ("case", "", "outcome", "slowdown", "interval"), rows,
         "How many times longer than in the base, the machine's own speed in both runs taken out.",
     )  # fmt: skip
     worst = Verdict.FAILED if any(row[1] is Verdict.FAILED for row in rows) else Verdict.PASSED

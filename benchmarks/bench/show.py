@@ -106,7 +106,7 @@ def show_verdicts(verdicts: Sequence[Verdict], max_slowdown: float) -> None:
         )
         for verdict in verdicts
     ]
-    columns = ("case", "outcome", "slowdown", "95 % interval", "raw wall", "clock")
+    columns = ("case", "outcome", "slowdown", "interval", "raw wall", "clock")
     table(f"against the base, at most {max_slowdown:g} (normalised by the measured peaks)", columns, lines)
 
 

@@ -99,15 +99,20 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, seed: int =
     return _bootstrap((ratios,), lambda drawn: np.median(drawn[0], axis=1), seed)
 
 
-def slowdown(now: Samples, base: Samples, work: Work, *, seed: int = 0) -> Interval:
+def slowdown(now: Samples, base: Samples, work: Work, *, cases: int = 1, seed: int = 0) -> Interval:
     """How many times longer a case takes than in another run, perhaps days ago in another process.
 
     Rounds of two runs are no pairs: the machine may have been faster then. Each time is therefore divided
     by what the anchors, measured in its own round, say the machine needed for the case's work; the medians
     of both runs are compared. `work` is the base's, so that a network that grew is slower.
+
+    `cases` widens the interval for a decision over so many of them (Bonferroni): twenty cases of which none
+    is slower must not fail a build because one of twenty intervals misses.
     """
     series = now.relative(work), base.relative(work)
-    return _bootstrap(series, lambda drawn: np.median(drawn[0], axis=1) / np.median(drawn[1], axis=1), seed)
+    return _bootstrap(
+        series, lambda drawn: np.median(drawn[0], axis=1) / np.median(drawn[1], axis=1), seed, cases
+    )
 
 
 def _smoothed(anchors: Sequence[float]) -> Series:
@@ -118,14 +123,17 @@ def _smoothed(anchors: Sequence[float]) -> Series:
 
 
 def _bootstrap(
-    series: tuple[Series, ...], statistic: Callable[[list[Series]], npt.NDArray[Any]], seed: int
+    series: tuple[Series, ...],
+    statistic: Callable[[list[Series]], npt.NDArray[Any]],
+    seed: int,
+    cases: int = 1,
 ) -> Interval:
     estimate = float(statistic([values[None] for values in series])[0])
     if min(len(values) for values in series) < MIN_SAMPLES:
         return Interval(estimate, estimate, estimate)
     draw = np.random.default_rng(seed)
     resampled = statistic([_in_blocks(values, draw) for values in series])
-    tail = 100 * (1 - CONFIDENCE) / 2
+    tail = 100 * (1 - CONFIDENCE) / 2 / cases
     low, high = np.percentile(resampled, (tail, 100 - tail))
     return Interval(estimate, float(low), float(high))
 

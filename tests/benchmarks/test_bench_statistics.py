@@ -118,3 +118,10 @@ def test_unequal_series_are_refused() -> None:
 
 def test_percentiles_are_milliseconds() -> None:
     assert percentiles([0.001 * value for value in range(101)]) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+
+
+def test_more_cases_to_judge_ask_for_a_wider_interval() -> None:
+    runs = machine_run(1, 1.0), machine_run(2, 1.0)
+    alone, one_of_twenty = slowdown(*runs, WORK), slowdown(*runs, WORK, cases=20)
+    assert one_of_twenty.estimate == alone.estimate
+    assert one_of_twenty.low < alone.low < alone.high < one_of_twenty.high
