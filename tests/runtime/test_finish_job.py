@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,11 +17,13 @@ from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
 from dubstream.engines.artifact import Artifact
-from dubstream.engines.errors import StageError, UsageError
+from dubstream.engines.errors import DeviceError, StageError, UsageError
 from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.finish_options import FinishOptions
+from dubstream.runtime.job.finish_stages import Finish
 from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
@@ -189,6 +193,12 @@ def test_half_precision_pictures_give_nearly_the_same_frames(
 def test_a_finish_without_a_gpu_path_is_refused_on_a_gpu() -> None:
     with pytest.raises(UsageError, match="not on a GPU backend yet"):
         DubOptions(finish=FinishOptions("parse"), backend=Backend("tensorrt"))
+
+
+def test_a_platform_without_a_finish_says_so() -> None:
+    platform = SimpleNamespace(backend=Backend("tensorrt"))
+    with pytest.raises(DeviceError, match="does not run with --backend tensorrt yet"):
+        Platform.finished(cast(Platform, platform), cast(Finish, None))
 
 
 def test_a_batch_the_networks_cannot_take_is_refused() -> None:
