@@ -16,7 +16,7 @@ from dubstream.engines.face_specs import BGR_MEANS, DETECTOR_SIZE
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
 from dubstream.kernels.detection import S3FD_RULE, FanCrop, fan_crop, fine_points, whole_points
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks, Face
-from dubstream.runtime.faces.networks import NetworkDetector, NetworkLandmarks, five_of
+from dubstream.runtime.faces.networks import MOST_FACES, NetworkDetector, NetworkLandmarks, five_of
 from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.streaming.call import NetworkCall
 from dubstream.runtime.streaming.host import HostDevice
@@ -88,6 +88,14 @@ def test_best_first_and_no_nonsense() -> None:
     found = NetworkDetector(finding(good, *nonsense, better)).detect(noise(360, 640))
     assert [face.score for face in found] == pytest.approx([0.9, 0.7])
     assert found == NetworkDetector(finding(better, good)).detect(noise(360, 640))
+
+
+def test_of_a_crowd_the_largest_faces_are_reported() -> None:
+    crowd = [(30 * at, 100, 30 * at + 28, 140 + 2 * (at % 10), 0.6 + 0.015 * at) for at in range(20)]
+    found = NetworkDetector(finding(*crowd)).detect(noise(360, 640))
+    assert len(found) == MOST_FACES
+    assert {round(face.y2) for face in found} == {152, 154, 156, 158}
+    assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
 
 
 def test_other_pictures_are_our_fault() -> None:
