@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,10 +23,11 @@ from dubstream.runtime.job.expression import Expression, open_expression
 from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions
 from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.prepare import Preparation
-from dubstream.runtime.job.prepare_video import PrepareRequest, prepare
+from dubstream.runtime.job.prepare_video import PrepareRequest, PrepareSummary, prepare
 from dubstream.runtime.job.references import ReferenceReader
 from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.progress import silent
@@ -52,30 +54,44 @@ def platform() -> Iterator[Platform]:
         yield opened
 
 
-@pytest.fixture
-def request_(talk: Path, toys: dict[str, Artifact], tmp_path: Path) -> PrepareRequest:
-    return PrepareRequest(talk, toys, tmp_path / "cache", OPTIONS)
-
-
-def expressed(request: PrepareRequest, source: object, **more: object) -> PrepareRequest:
-    wanted = ExpressionOptions(str(source), **more)  # type: ignore[arg-type]
-    return replace(request, options=replace(request.options, expression=wanted))
-
-
-def references(folder: Path, key: str) -> dict[int, np.ndarray]:
-    (below,) = folder.glob(f"references-{key[:16]}")
-    reader = ReferenceReader(UnitFolder(below, key), 240)
-    present = [k for k in range(FRAMES) if k not in AWAY]
-    found = {k: reader.read(k) for k in present}
-    reader.close()
-    return found
-
-
-def save_templates(path: Path) -> Path:
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("templates") / "expression.mat"
     # Large numbers: the toy D-Net sees the mean of its window, in which the alignment's pixels weigh most.
     row = np.full((1, 64), 0.2)
     savemat(path, {"expression_center": row, "expression_mouth": row - 8})
     return path
+
+
+@pytest.fixture(scope="module")
+def first(
+    talk: Path, toys: dict[str, Artifact], templates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PrepareRequest, PrepareSummary]:
+    """A preparation with the neutral expression, and what it took."""
+    options = replace(OPTIONS, expression=ExpressionOptions("neutral", templates))
+    request = PrepareRequest(talk, toys, tmp_path_factory.mktemp("first") / "cache", options)
+    return request, prepare(request)
+
+
+@pytest.fixture
+def request_(first: tuple[PrepareRequest, PrepareSummary], tmp_path: Path) -> PrepareRequest:
+    """The same with a copy of its cache, where it finds itself done."""
+    shutil.copytree(first[0].cache, tmp_path / "cache")
+    return replace(first[0], cache=tmp_path / "cache")
+
+
+def expressed(request: PrepareRequest, source: object, *, one_shot: bool = False) -> PrepareRequest:
+    wanted = replace(request.options.expression, source=str(source), one_shot=one_shot)
+    return replace(request, options=replace(request.options, expression=wanted))
+
+
+def references(made: PrepareSummary | Preparation) -> dict[int, np.ndarray]:
+    (below,) = Path(made.folder).glob(f"references-{made.key[:16]}")
+    reader = ReferenceReader(UnitFolder(below, made.key), 240)
+    present = [k for k in range(FRAMES) if k not in AWAY]
+    found = {k: reader.read(k) for k in present}
+    reader.close()
+    return found
 
 
 class Given(Expression):
@@ -89,41 +105,40 @@ class Given(Expression):
         return self._rows
 
 
-def test_another_expression_pays_for_its_references_alone(request_: PrepareRequest, tmp_path: Path) -> None:
-    templates = save_templates(tmp_path / "expression.mat")
-    first = prepare(expressed(request_, "neutral", templates=templates))
-    assert {"track", "prepare/recon", "prepare/dnet"} <= first.busy_s.keys()
-    assert (first.frames, first.present, first.notes) == (FRAMES, FRAMES - 3, [])
-    second = prepare(expressed(request_, "smile", templates=templates))
-    assert second.folder == first.folder
-    assert second.key != first.key
-    assert "prepare/dnet" in second.busy_s
-    assert not {"track", "prepare/recon"} & second.busy_s.keys()
-    ours, theirs = references(Path(first.folder), first.key), references(Path(first.folder), second.key)
+def test_another_expression_pays_for_its_references_alone(
+    first: tuple[PrepareRequest, PrepareSummary], request_: PrepareRequest
+) -> None:
+    neutral = prepare(request_)
+    assert (neutral.key, neutral.busy_s) == (first[1].key, {})
+    assert {"track", "prepare/recon", "prepare/dnet"} <= first[1].busy_s.keys()
+    assert (neutral.frames, neutral.present, neutral.notes) == (FRAMES, FRAMES - 3, [])
+    smile = prepare(expressed(request_, "smile"))
+    assert smile.folder == neutral.folder
+    assert smile.key != neutral.key
+    assert "prepare/dnet" in smile.busy_s
+    assert not {"track", "prepare/recon"} & smile.busy_s.keys()
+    ours, theirs = references(neutral), references(smile)
     assert all((ours[k] != theirs[k]).any() for k in ours)
-    again = prepare(expressed(request_, "neutral:1:smile", templates=templates))
-    assert (again.key, again.busy_s) == (second.key, {})
+    again = prepare(expressed(request_, "neutral:1:smile"))
+    assert (again.key, again.busy_s) == (smile.key, {})
 
 
 def test_references_from_stored_coefficients_equal_those_from_fresh_ones(
     request_: PrepareRequest, tmp_path: Path
 ) -> None:
-    templates = save_templates(tmp_path / "expression.mat")
-    smile = expressed(request_, "smile", templates=templates)
-    fresh = prepare(smile)
-    prepare(expressed(replace(request_, cache=tmp_path / "other"), "neutral", templates=templates))
-    stored = prepare(replace(smile, cache=tmp_path / "other"))
+    stored = prepare(expressed(request_, "smile"))
+    fresh = prepare(replace(expressed(request_, "smile"), cache=tmp_path / "other"))
+    assert "prepare/recon" in fresh.busy_s
     assert "prepare/recon" not in stored.busy_s
-    ours, theirs = references(Path(fresh.folder), fresh.key), references(Path(stored.folder), stored.key)
-    for k, picture in ours.items():
+    theirs = references(stored)
+    for k, picture in references(fresh).items():
         np.testing.assert_array_equal(picture, theirs[k])
 
 
 def test_one_shot_moves_the_first_picture_for_all_frames(request_: PrepareRequest) -> None:
-    plain, fixed = prepare(request_), prepare(expressed(request_, "neutral", one_shot=True))
+    fixed = prepare(expressed(request_, "neutral", one_shot=True))
     assert "prepare/recon" not in fixed.busy_s
-    ours = references(Path(plain.folder), plain.key)
-    held = references(Path(fixed.folder), fixed.key)
+    ours, held = references(prepare(request_)), references(fixed)
     np.testing.assert_array_equal(ours[0], held[0])
 
     def pattern(picture: np.ndarray) -> np.ndarray:
@@ -174,15 +189,15 @@ def test_a_video_gives_each_moment_its_expression_and_runs_back_when_it_is_short
 
 
 def test_every_frame_is_driven_by_its_own_row(request_: PrepareRequest, platform: Platform) -> None:
-    info = probe_video(request_.video, OPTIONS.limits)
+    info, digest = probe_video(request_.video, OPTIONS.limits), content_digest(request_.video)
 
     def made(rows: np.ndarray) -> dict[int, np.ndarray]:
         with VideoReader(info, OPTIONS.limits) as reader:
             preparation = Preparation(
-                reader, info, "0" * 64, request_.artifacts, Given(rows), OPTIONS, request_.cache
+                reader, info, digest, request_.artifacts, Given(rows), OPTIONS, request_.cache
             )
             preparation.run(np.arange(FRAMES), platform, Timing(), silent)
-            return references(preparation.folder, preparation.key)
+            return references(preparation)
 
     low, high = np.full(64, -8.0), np.full(64, 8.0)
     held, raised = made(low), made(high)
@@ -195,15 +210,17 @@ def test_every_frame_is_driven_by_its_own_row(request_: PrepareRequest, platform
 
 
 def test_unfit_sources_are_refused_before_any_work(request_: PrepareRequest, tmp_path: Path) -> None:
+    before = sorted(request_.cache.rglob("*"))
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
     (tmp_path / "a.mat").write_bytes(b"no templates")
     for source in ("a.png", "a.mp4", "missing.png"):
         with pytest.raises(MediaError):
             prepare(expressed(request_, tmp_path / source))
+    unfit = replace(OPTIONS, expression=ExpressionOptions("smile", tmp_path / "a.mat"))
     with pytest.raises(CheckpointError):
-        prepare(expressed(request_, "smile", templates=tmp_path / "a.mat"))
-    assert not (request_.cache / "prepared").exists()
+        prepare(replace(request_, options=unfit))
+    assert sorted(request_.cache.rglob("*")) == before
 
 
 def test_a_picture_without_a_face_is_named(request_: PrepareRequest, tmp_path: Path) -> None:
