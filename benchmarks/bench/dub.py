@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from dubstream.benchmarks.bench.frame_cost import FrameCost
 from dubstream.benchmarks.bench.stages import PassCost, StageCost, pass_costs, rest_s, stage_costs
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.engines.onnxruntime_engine import usable_cpus
@@ -22,6 +23,7 @@ from dubstream.runtime.artifacts import Artifacts
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.options import DubOptions, DubRequest
 from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.job.timing import NetworkWork
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.progress import Progress, silent
 
@@ -66,6 +68,16 @@ class DubBench:
         return sum(run.summary.frames for run in self.runs)
 
     @property
+    def cost(self) -> FrameCost:
+        """What the networks were given, as counted, over all runs."""
+        total: dict[str, NetworkWork] = {}
+        for run in self.runs:
+            for name, work in run.summary.networks.items():
+                items, calls = total.get(name, NetworkWork(0, 0))
+                total[name] = NetworkWork(items + work.items, calls + work.calls)
+        return FrameCost(self.frames, total)
+
+    @property
     def same_bytes(self) -> bool:
         """Whether all runs wrote the same file."""
         return len({run.sha256 for run in self.runs}) == 1
@@ -92,6 +104,7 @@ class DubBench:
             "resources_s": {one.part: dict(one.resources_s) for one in passes},
             "wait_s": {one.part: dict(one.waits_s) for one in passes},
             "rest_s": rest_s(run.summary.timing, run.summary.wall_s),
+            "cost": FrameCost(run.summary.frames, run.summary.networks).as_json(),
             "sha256": run.sha256,
         }  # fmt: skip
 
@@ -194,4 +207,22 @@ def _stream_facts(options: DubOptions) -> Row:
     facts = asdict(options.stream)
     facts["threads"] = options.stream.threads or usable_cpus()
     backend = options.backend
-    return {**facts, "backend": backend.name, "precision": backend.precision, "preset": options.encode.preset}
+    return {
+        **facts, "backend": backend.name, "precision": backend.precision, "preset": options.encode.preset,
+        **_network_facts(options),
+    }  # fmt: skip
+
+
+def _network_facts(options: DubOptions) -> Row:
+    """What decides which networks run, and how often."""
+    return {
+        "faces": options.face.finder,
+        "detect_every": options.face.detect_every,
+        "mask": options.finish.mask,
+        "restore": options.finish.restore,
+        "emotion": options.emotion.name,
+    }
+
+
+STANDARD: Mapping[str, Any] = _network_facts(DubOptions())
+"""The part of a setting that decides which networks run, where no option says otherwise."""

@@ -26,7 +26,7 @@ from dubstream.benchmarks.bench.base import (
     save_base,
     slower,
 )
-from dubstream.benchmarks.bench.dub import DubBench
+from dubstream.benchmarks.bench.dub import STANDARD, DubBench
 from dubstream.benchmarks.bench.peaks import CONV, COPY, Peak, PeakSizes, opened_peaks
 from dubstream.benchmarks.bench.results import MeasuredCase, Results
 from dubstream.benchmarks.bench.show import show_verdicts
@@ -160,6 +160,9 @@ def dub_cases(bench: DubBench, anchors: Anchors) -> dict[str, MeasuredCase]:
     setting = bench.setting
     # Spaces, where a table may break the line.
     where = f"{setting['backend']} {setting['precision']} batch {setting['batch']} slots {setting['slots']}"
+    where += "".join(
+        f" {name} {setting[name]}" for name, usual in STANDARD.items() if setting.get(name, usual) != usual
+    )
     return {
         f"dub/{bench.name}{stage} {where}": MeasuredCase(
             work=_work(stage), cpu_share=anchors.cpu_share, wall=Samples(seconds, macs, nbytes), cpu=None

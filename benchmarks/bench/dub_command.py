@@ -11,13 +11,17 @@ import typer
 
 from dubstream.benchmarks.bench.dub import DubBench, bench_dub
 from dubstream.benchmarks.bench.dub_against import DubComparison
+from dubstream.benchmarks.bench.frame_cost_command import show_ran
 from dubstream.benchmarks.bench.report_files import check_target, write_rows, write_text
 from dubstream.benchmarks.bench.stages import WAITS, PassCost, StageCost, rest_s
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
+from dubstream.runtime.emotion import EmotionOptions, parse_emotion
 from dubstream.runtime.job.backend import Backend
-from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.job.finish_options import FinishOptions
+from dubstream.runtime.job.options import FINDERS, DubOptions, FaceOptions, StreamOptions
 from dubstream.runtime.job.platforms import open_platform
+from dubstream.runtime.job.quality import QUALITIES, quality_of
 from dubstream.runtime.media.writer import EncodeOptions
 
 _default = DubOptions()
@@ -48,6 +52,14 @@ def bench_dub_command(
     face: Annotated[
         str, typer.Option(help="largest, center, INDEX from the left, or x,y,w,h.")
     ] = _default.face.selector,
+    faces: Annotated[str | None, typer.Option(help=f"{', '.join(FINDERS)}.")] = None,
+    detect_every: Annotated[
+        int, typer.Option(help="Detect in every n-th frame, track between.")
+    ] = _default.face.detect_every,
+    quality: Annotated[str, typer.Option(help=f"{', '.join(QUALITIES)}, as in dub.")] = "standard",
+    mask: Annotated[str | None, typer.Option(help=f"{', '.join(FinishOptions.MASKS)}.")] = None,
+    restore: Annotated[str | None, typer.Option(help=f"{', '.join(FinishOptions.RESTORERS)}.")] = None,
+    emotion: Annotated[str, typer.Option(help=f"{', '.join(EmotionOptions.NAMES)}.")] = _default.emotion.name,
     preset: Annotated[str, typer.Option(help="x264 speed preset.")] = _default.encode.preset,
     repeats: Annotated[int, typer.Option(help="Dubs, each from an empty cache.")] = 1,
     name: Annotated[str | None, typer.Option(help="The clip's name in rows; else its file name.")] = None,
@@ -66,16 +78,24 @@ def bench_dub_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Where the time of a dub goes: every stage, its queue and its copies, and how well they overlap."""
+    """Where the time of a dub goes: every stage, its queue and its copies, and how well they overlap.
+
+    And what its networks were given, as the job counted it: calls and GMAC per output frame.
+    """
     log_to_stderr(verbose)
     for target in (rows, trace, save):
         if target is not None:
             check_target(target)
+    level = quality_of(quality)
     options = DubOptions(
-        face=FaceOptions(face),
+        face=FaceOptions(face, detect_every, finder=level.finder if faces is None else faces),
         stream=StreamOptions(batch, slots, threads),
         backend=Backend(backend, device, precision),
         encode=EncodeOptions(preset=preset),
+        finish=FinishOptions(
+            level.mask if mask is None else mask, level.restore if restore is None else restore
+        ),
+        emotion=parse_emotion(emotion),
     )
     # A missing driver shows before the minutes an export may take.
     with open_platform(options.backend, options.stream):
@@ -83,7 +103,7 @@ def bench_dub_command(
     comparison = DubComparison(options, save, against, max_slowdown)
     with progress(quiet=as_json) as report:
         networks = find_artifacts(
-            artifacts, checkpoints, weights,
+            artifacts, checkpoints, weights, networks=options.networks,
             precision=options.backend.precision, threads=threads, progress=report,
         )  # fmt: skip
         bench = bench_dub(
@@ -119,6 +139,7 @@ def show(bench: DubBench) -> None:
     )
     passes = bench.passes
     table("overlap", ("", *(one.part for one in passes)), list(_overlap_rows(passes)))
+    show_ran(bench.cost)
     table("result", ("", ""), _facts(bench))
 
 

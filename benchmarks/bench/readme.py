@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dubstream.benchmarks.bench.frame_cost import MODES, SteadyClip, mode_rows, steady_cost
+from dubstream.benchmarks.bench.frame_cost_original import SIZES, original_cost
 from dubstream.benchmarks.bench.report import Ratio, ratios
 from dubstream.benchmarks.bench.report_data import find
 from dubstream.benchmarks.bench.report_files import exit_with, read_rows, write_text
@@ -26,7 +28,20 @@ from dubstream.benchmarks.bench.report_points import (
 )
 from dubstream.engines.errors import UsageError, VerificationError
 
-NAMES = {"dnet": "D-Net", "lnet": "L-Net", "enet": "E-Net", "recon": "ReconNet"}
+NAMES = {
+    "dnet": "D-Net",
+    "lnet": "L-Net",
+    "enet": "E-Net",
+    "recon": "ReconNet",
+    "s3fd": "S3FD",
+    "retinaface": "RetinaFace",
+    "fan4": "FAN-4",
+    "gfpgan": "GFPGAN",
+    "gpen": "GPEN",
+    "parsenet": "ParseNet",
+    "ganimation": "GANimation",
+}
+"""Of all networks, for people."""
 
 TARGETS = {
     ("dnet", "eager"): 1.5,
@@ -132,10 +147,21 @@ def dub_block(findings: Findings) -> Iterator[str]:
         yield ""
 
 
+def cost_block(_: Findings) -> Iterator[str]:
+    """What an output frame costs in every mode; counted on paper, so from no row."""
+    originals = [original_cost(*size) for size in SIZES]
+    costs = [(mode, steady_cost(SteadyClip(), mode.options, prepared=mode.prepared)) for mode in MODES]
+    ratios = [f"original {one.size} / ours" for one in originals]
+    rows = list(mode_rows(costs, originals))
+    yield from _table(("mode", "calls per frame", "GMAC per frame", "target", *ratios), rows)
+    yield ""
+
+
 BLOCKS: dict[str, Callable[[Findings], Iterator[str]]] = {
     "networks": networks_block,
     "fidelity": fidelity_block,
     "dub": dub_block,
+    "cost": cost_block,
 }
 
 

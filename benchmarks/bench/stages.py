@@ -1,7 +1,8 @@
 """What every stage of a dub costs, from the reports its streams left behind.
 
 A stage is at work on one batch at a time, so its times come batch by batch; what happens outside the
-streams (sound, face tracking, joining) is one block a chunk. Several dubs of the same files add up.
+streams (sound, face tracking, joining) is one block a chunk. What networks take of such a block has sums
+alone, and the block's own sum is without it. Several dubs of the same files add up.
 
 | figure | what |
 |---|---|
@@ -43,7 +44,7 @@ class StageCost:
         stage: ``track``, ``prepare/dnet``, ``synthesise/enet``, ...; the words of timings and traces.
         busy_s: seconds at work.
         frames: frames worked on.
-        batches_s: seconds of every batch, of every block outside the streams.
+        batches_s: seconds of every batch, of every block outside the streams with all that ran in it.
         queue_s: seconds every batch waited in front of it; empty where nothing can.
         copied_bytes: what a copy moved; None for everything else.
     """
@@ -132,7 +133,10 @@ def queue_waits(report: StreamReport) -> dict[str, list[float]]:
 def _stages(timing: Timing) -> Iterator[str]:
     """Names in the order of a frame's way; `Timing.busy_s` has them in the order of their first end."""
     joined = [block.stage for block in timing.blocks if block.stage == "assemble"]
-    yield from (block.stage for block in timing.blocks if block.stage not in joined)
+    for block in timing.blocks:
+        if block.stage not in joined:
+            yield block.stage
+            yield from (stage for stage in timing.busy_s if stage.startswith(f"{block.stage}/"))
     for part in timing.wall_s:
         chains = [report.stages for owner, report in timing.streams if owner == part]
         middle = tuple(dict.fromkeys(stage for chain in chains for stage in chain))

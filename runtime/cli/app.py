@@ -11,6 +11,7 @@ import typer
 
 from dubstream.benchmarks.bench.command import bench_app
 from dubstream.benchmarks.bench.dub_command import bench_dub_command
+from dubstream.benchmarks.bench.frame_cost_command import bench_cost_command
 from dubstream.benchmarks.bench.report_command import report_command
 from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
@@ -42,6 +43,7 @@ app.add_typer(verify_app, name="verify", cls=OwnOptionsGroup)
 app.add_typer(engines, name="engines")
 app.command()(inspect)
 bench_app.command("dub")(bench_dub_command)
+bench_app.command("cost")(bench_cost_command)
 bench_app.command("report")(report_command)
 app.add_typer(bench_app, name="bench", cls=OwnOptionsGroup)
 app.command()(doctor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dubstream.runtime.job.timing import Timing
+from dubstream.runtime.job.timing import NetworkWork, Timing
 
 _NOT_JSON = ("trace", "timing")
 
@@ -54,9 +54,15 @@ class DubSummary:
     trace: dict[str, Any] = field(default_factory=dict, repr=False)
     timing: Timing = field(default_factory=Timing, repr=False)
 
+    @property
+    def networks(self) -> dict[str, NetworkWork]:
+        """By network, what it was given; what was found finished is not among it."""
+        return self.timing.networks()
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON types; the trace is left out, it has a file of its own, and so are the timings."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _NOT_JSON}
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _NOT_JSON}
+        return {**plain, "networks": {name: work._asdict() for name, work in self.networks.items()}}
 
     def absent_text(self) -> str:
         """The absent ranges in words."""

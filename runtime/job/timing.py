@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from dubstream.engines.specs import SPECS
 from dubstream.runtime.streaming.report import (
     COMPUTE,
     StreamReport,
@@ -33,6 +34,13 @@ class PassReport(NamedTuple):
     report: StreamReport
 
 
+class NetworkWork(NamedTuple):
+    """What a network was given: items, and the calls (batches) they came in."""
+
+    items: int
+    calls: int
+
+
 @dataclass
 class Timing:
     """Busy seconds and frames of every stage, summed over chunks and segments.
@@ -43,6 +51,7 @@ class Timing:
         busy_s: stage name ("prepare/dnet", "synthesise/enet", "track", ...) to seconds at work; networks that
             run inside a stage ("track/s3fd") are not in its own.
         frames: the same names to frames worked on.
+        calls: the same names to the batches, or blocks, they came in.
         wall_s: pass to wall time of its streams.
         slowest_s: pass to the busy time of its slowest resource, stream by stream.
         blocks: work outside the streams, one by one.
@@ -53,6 +62,7 @@ class Timing:
     began_s: float = field(default_factory=perf_counter)
     busy_s: dict[str, float] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
     wall_s: dict[str, float] = field(default_factory=dict)
     slowest_s: dict[str, float] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
@@ -68,22 +78,32 @@ class Timing:
         self._count(stage, ended - began, frames)
 
     def split(self, stage: str, part: str, seconds: float, count: int) -> None:
-        """Account seconds of a measured stage to a part of it, which worked on `count` items in them."""
+        """Account seconds of a measured stage to a part of it, which took `count` items, one a call."""
         self.busy_s[stage] -= seconds
-        self._count(part, seconds, count)
+        self._count(part, seconds, count, count)
 
     def add(self, part: str, report: StreamReport) -> None:
         """Add the report of a stream that belongs to the pass `part`."""
         for stage, seconds in report.busy_s.items():
-            self._count(f"{part}/{stage}", seconds, report.frames)
+            self._count(f"{part}/{stage}", seconds, report.frames, report.calls)
         self.wall_s[part] = self.wall_s.get(part, 0.0) + report.wall_s
         busiest = report.resources_s[report.slowest]
         self.slowest_s[part] = self.slowest_s.get(part, 0.0) + busiest
         self.streams.append(PassReport(part, report))
 
-    def _count(self, stage: str, seconds: float, frames: int) -> None:
+    def _count(self, stage: str, seconds: float, frames: int, calls: int = 1) -> None:
         self.busy_s[stage] = self.busy_s.get(stage, 0.0) + seconds
         self.frames[stage] = self.frames.get(stage, 0) + frames
+        self.calls[stage] = self.calls.get(stage, 0) + calls
+
+    def networks(self) -> dict[str, NetworkWork]:
+        """By network, in the order of `SPECS`, what it was given in all passes; only those that ran."""
+        stages = {name: [one for one in self.frames if one.rpartition("/")[2] == name] for name in SPECS}
+        work = {
+            name: NetworkWork(sum(self.frames[one] for one in ran), sum(self.calls[one] for one in ran))
+            for name, ran in stages.items()
+        }
+        return {name: one for name, one in work.items() if one.items}
 
     def to_chrome_trace(self) -> dict[str, Any]:
         """The whole job on its own clock, passes one below the other; empty unless spans were kept."""

@@ -39,6 +39,7 @@ class StreamReport:
     Attributes:
         stages: names of the stages, in order.
         frames, batches: what was drained; frames counts the slots' items.
+        calls: of every stage: the batches that had items.
         wall_s: from the call of `run` to its end.
         busy_s: seconds at work by step, see `Span.name`; device steps on the device's clock.
         wait_s: seconds the host threads waited: ``read`` for room in the prefetch queue, ``fill`` for a
@@ -57,6 +58,7 @@ class StreamReport:
     spans: tuple[Span, ...] = field(default=(), repr=False)
     copied_bytes: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COPY_STEPS, 0))
     began_s: float = 0.0
+    calls: int = 0
 
     @property
     def resources_s(self) -> dict[str, float]:
@@ -103,6 +105,7 @@ class StreamReport:
             spans=(*self.spans, *moved),
             copied_bytes={name: self.copied_bytes[name] + later.copied_bytes[name] for name in COPY_STEPS},
             began_s=self.began_s,
+            calls=self.calls + later.calls,
         )
 
     def to_chrome_trace(self) -> dict[str, Any]:
@@ -179,7 +182,7 @@ class Tally:
         self._spans: list[Span] | None = [] if trace else None
         self._item_bytes = item_bytes or dict.fromkeys(COPY_STEPS, 0)
         self._frames = 0
-        self._batches = 0
+        self._batches = self._calls = 0
 
     def busy(self, name: str, batch: int, begin: float, end: float) -> None:
         """Add one step of one batch; times on the clock of `time.perf_counter`."""
@@ -195,6 +198,7 @@ class Tally:
         """Count one finished batch."""
         self._frames += frames
         self._batches += 1
+        self._calls += frames > 0
 
     def report(self, ended: float) -> StreamReport:
         """The sums so far."""
@@ -209,4 +213,5 @@ class Tally:
             spans=spans,
             copied_bytes={name: size * self._frames for name, size in self._item_bytes.items()},
             began_s=self._began,
+            calls=self._calls,
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench.readme import BLOCKS, main, rewritten
+from dubstream.benchmarks.bench.frame_cost import MODES
+from dubstream.benchmarks.bench.readme import BLOCKS, NAMES, main, rewritten
 from dubstream.benchmarks.bench.readme_fidelity import fidelity_rows
 from dubstream.benchmarks.bench.report_data import find
 from dubstream.benchmarks.bench.report_files import read_rows
@@ -19,6 +20,7 @@ from dubstream.benchmarks.bench.report_points import FidelityPoint
 from dubstream.engines.artifact import Artifact, artifact_paths
 from dubstream.engines.errors import ArtifactError, UsageError, VerificationError
 from dubstream.engines.sidecar import FidelityRow
+from dubstream.engines.specs import SPECS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +61,14 @@ def test_a_changed_row_changes_the_readme(repository: Path, pattern: str, number
     changed = [line for line in after if line not in before]
     assert len(changed) >= number
     assert all(line.startswith("|") or "peak" in line for line in changed)
+
+
+def test_every_network_and_every_mode_has_its_place() -> None:
+    assert list(NAMES) == list(SPECS)
+    block = (ROOT / "README.md").read_text().partition("<!-- rows:cost -->")[2].partition("<!--")[0]
+    assert [mode.name for mode in MODES] == [
+        line.split(" | ")[0].strip("| ") for line in block.splitlines()[3:]
+    ]
 
 
 def test_a_changed_table_is_noticed_and_text_around_it_is_left_alone(repository: Path) -> None:
@@ -106,14 +116,12 @@ def test_fidelity_rows_are_the_worst_case_of_every_artifact(tmp_path: Path) -> N
     for artifact in publish_toys(tmp_path).values():
         measured(artifact)
     rows = fidelity_rows(tmp_path)
-    assert [row["stage"] for row in rows] == [
-        f"fidelity/{name}/fp32" for name in ("dnet", "lnet", "enet", "recon")
-    ]
+    assert [row["stage"] for row in rows] == [f"fidelity/{name}/fp32" for name in SPECS]
     findings = find(json.loads(json.dumps(rows)))
     points = findings.all(FidelityPoint)
     assert [(point.cases, point.max_abs, point.cosine, point.psnr) for point in points] == [
         (2, 0.5, 0.5, 40.0)
-    ] * 4
+    ] * len(SPECS)
     assert rows[0]["worst"].startswith("real/2")
     assert rows[0]["source"] == "seeded:toy"
 

@@ -7,6 +7,7 @@ from streaming_parts import BUFFERS, Collector, batches_of, fill, make_frames, m
 
 from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.streaming import HostDevice, Streamer
+from dubstream.runtime.streaming.report import StreamReport, Tally
 
 
 def traced_job(*, trace: bool) -> Timing:
@@ -71,3 +72,21 @@ def test_a_part_of_a_stage_is_taken_out_of_it() -> None:
     timing.split("track", "track/s3fd", whole / 4, 3)
     assert timing.busy_s == {"track": pytest.approx(0.75 * whole), "track/s3fd": whole / 4}
     assert timing.frames == {"track": 12, "track/s3fd": 3}
+    assert timing.calls == {"track": 1, "track/s3fd": 3}
+    assert timing.networks() == {"s3fd": (3, 3)}
+
+
+def test_networks_are_counted_over_all_passes_in_items_and_in_calls_that_had_any() -> None:
+    def stream(*counts: int) -> StreamReport:
+        tally = Tally(("align", "parsenet"), 0.0, trace=False)
+        for count in counts:
+            tally.drained(count)
+        return tally.report(1.0)
+
+    timing = Timing()
+    timing.add("prepare", stream(4, 4, 1))
+    timing.add("synthesise-0", stream(4, 0))
+    timing.add("synthesise-1", stream(0) + stream(2))
+    assert timing.networks() == {"parsenet": (15, 5)}
+    assert timing.calls["synthesise-0/align"] == 1
+    assert timing.streams[1].report.batches == 2
