@@ -30,6 +30,7 @@ from dubstream.runtime.job.options import DubOptions, FaceOptions
 from dubstream.runtime.job.quality import QUALITIES, Quality
 from dubstream.runtime.job.regress import runs_around
 from dubstream.runtime.job.timing import NetworkWork
+from dubstream.runtime.media.limits import MediaLimits
 
 Span = tuple[int, int]
 
@@ -95,8 +96,9 @@ class SteadyClip:
     steady_share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.outputs < 1:
-            raise UsageError(f"--frames received {self.frames}, expected at least 1")
+        most = MediaLimits().max_frames
+        if not 1 <= min(self.frames, self.outputs) <= max(self.frames, self.outputs) <= most:
+            raise UsageError(f"--frames received {self.frames}, expected 1 to {most}")
         if not 0 <= self.steady_share <= 1:  # also refuses NaN
             raise UsageError(f"--steady-share received {self.steady_share:g}, expected 0 to 1")
 

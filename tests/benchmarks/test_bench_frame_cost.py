@@ -172,6 +172,7 @@ def test_the_command_shows_all_modes_or_the_one_asked_for(capsys: pytest.Capture
         (["--emotion", "bored"], "--emotion"),
         (["--detect-every", "0"], "--detect-every 0"),
         (["--frames", "0"], "--frames received 0"),
+        (["--frames", "1000000000000"], "expected 1 to 500000"),
     ],
 )
 def test_the_command_refuses_what_makes_no_sense(
