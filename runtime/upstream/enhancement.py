@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from dubstream.kernels.boxes import as_box
 from dubstream.kernels.checks import F32, U8, check_array, check_picture
-from dubstream.kernels.face_align import inverse
 from dubstream.kernels.upstream_blend import laplacian_blend_uint8
-from dubstream.runtime.upstream.five_points import F64, Faces, gpen_fit
+from dubstream.runtime.upstream.five_points import F64, Faces, gpen_fits
 from dubstream.runtime.upstream.pixels import SQUASHED, parser_planes, picture_of, planes_of, squash, unsquash
 
 FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 10, 11, 12)
@@ -101,14 +100,14 @@ def face_layer(picture: U8, faces: Faces, parse: Parser, restore: Restorer | Non
     for box, score, points in zip(faces.boxes, faces.scores, faces.points, strict=True):
         if score < _LOWEST_SCORE:
             continue
-        to_face = gpen_fit(points)
+        to_face, back = gpen_fits(points)
         face = _warp(picture, to_face, SQUASHED)
         if restore is not None:
             face = picture_of(restore(planes_of(face)), truncate=True)
         sharp, soft = parse_masks(parse(parser_planes(face)))
         if restore is not None and min(box[2] - box[0], box[3] - box[1]) < _SMALL:
             face = cv2.filter2D(face, -1, _SMOOTHING).astype(np.uint8)
-        back, size = inverse(to_face), (width, height)
+        size = (width, height)
         soft, last = _warp(soft, back, size), _warp(sharp, back, size)
         above = soft > largest
         largest[above] = soft[above]

@@ -71,19 +71,25 @@ def detect_for_enhancement(picture: U8, detector: FaceDetector) -> Faces:
     return Faces(faces.boxes / factor, faces.scores / factor, faces.points / factor)
 
 
-def gpen_fit(points: npt.ArrayLike) -> F64:
-    """Five points to GPEN's face (stage 6.3): the least-squares similarity of points rounded to float32.
+def gpen_fits(points: npt.ArrayLike) -> tuple[F64, F64]:
+    """Five points to GPEN's face and back (stage 6.3): Umeyama's similarity, 1991, twice.
 
-    The original fits the way back separately, with the scale held; that is this fit's inverse.
+    The sums are float32, as in the original, and decide the sixth digit. The way back is a fit of its own
+    with the scale held: the inverse up to that rounding.
+
+    Args:
+        points: (5, 2) in pixels of the picture.
 
     Returns:
-        float64 (2, 3), from pixels of the picture to those of the 512 x 512 face.
+        float64 (2, 3) from the picture to the 512 x 512 face, and (2, 3) from the face to the picture.
 
     Raises:
         InternalError: points that do not span a face.
     """
-    rounded = np.asarray(points, np.float32).astype(np.float64)
-    return similarity(rounded, GPEN_POINTS.astype(np.float32).astype(np.float64))
+    found, template = np.asarray(points, np.float32), GPEN_POINTS.astype(np.float32)
+    similarity(found, template)  # refuses points that span nothing
+    to_face, scale = _umeyama(found, template)
+    return to_face, _umeyama(template, found, 1 / scale)[0]
 
 
 def gfpgan_fit(points: npt.ArrayLike) -> F64:
@@ -93,7 +99,7 @@ def gfpgan_fit(points: npt.ArrayLike) -> F64:
     `GFPGAN_POINTS` is the steady fit.
 
     Returns:
-        float64 (2, 3), as `gpen_fit`.
+        float64 (2, 3), from pixels of the picture to those of the 512 x 512 face.
 
     Raises:
         NoFaceError: no similarity fits.
@@ -118,3 +124,14 @@ def centre_face(faces: Faces, width: int, height: int) -> int | None:
     middles = (faces.boxes[kept, :2] + faces.boxes[kept, 2:]) / 2
     away = np.hypot(*(middles - (width / 2, height / 2)).T)
     return int(kept[away.argmin()])
+
+
+def _umeyama(source: F32, target: F32, scale: float | None = None) -> tuple[F64, float]:
+    """The similarity from source to target, (n, 2) each, and its scale; fitted unless it is given."""
+    around, goal = source.mean(axis=0), target.mean(axis=0)
+    centred = source - around
+    left, stretch, right = np.linalg.svd((target - goal).T @ centred / len(source))
+    keep = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])  # a turn, never a mirror
+    turn = left @ np.diag(keep) @ right
+    factor = float(1.0 / centred.var(axis=0).sum() * (stretch @ keep)) if scale is None else scale
+    return np.concatenate([factor * turn, (goal - factor * (turn @ around))[:, None]], axis=1), factor
