@@ -143,9 +143,8 @@ FAN4 = NetworkSpec(
     licence="BSD-3-Clause code (face-alignment); trained on 300-W data (non-commercial)",
 )
 
-_CLOSE = Tolerance(
-    2e-4, 0.999999, "GFPGAN's own float32 is 5e-5 from its float64, over values to 13; ParseNet's logits 1e-4"
-)
+_GFPGAN = Tolerance(1e-3, 0.999999, "values to 13, and more where inputs are extreme: measured 4e-4 there")
+_CLOSE = Tolerance(2e-4, 0.999999, "ParseNet's own logits in float32 are 1e-4 from float64")
 
 _RESTORER_INPUT = TensorSpec("image", "float32", (BATCH, 3, 512, 512), -1.0, 1.0, "RGB planes, aligned face")
 _RESTORER_OUTPUT = TensorSpec(
@@ -158,7 +157,7 @@ GFPGAN = NetworkSpec(
     inputs=(_RESTORER_INPUT,),
     outputs=(_RESTORER_OUTPUT,),
     max_batch=8,
-    tolerances={"restored": _CLOSE},
+    tolerances={"restored": _GFPGAN},
     gmacs=144.2,
     checkpoint="GFPGANv1.3.pth",
     licence="Apache-2.0; trained on FFHQ (non-commercial)",
