@@ -158,5 +158,6 @@ def _warp(picture: npt.NDArray[Any], affine: F64, size: tuple[int, int]) -> npt.
     return np.asarray(cv2.warpAffine(picture, affine, size, flags=cv2.INTER_LINEAR))
 
 
-def _rounded(levels: npt.NDArray[np.floating]) -> U8:
-    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+def _rounded(levels: npt.NDArray[np.floating[Any]]) -> U8:
+    # OpenCV's own, not numpy's: it rounds float64 in float32, which decides ties.
+    return np.asarray(cv2.convertScaleAbs(levels), np.uint8)

@@ -136,7 +136,7 @@ def test_of_the_restored_mouth_detail_is_taken_and_brightness_is_not() -> None:
     assert striped[100:250, 70:440].std() < 1
     # The coarsest of ten levels is one pixel, whose mask is the mouth's share of the frame.
     assert np.abs(finished(np.float32(40 * 2 / 255)) - 102).max() <= 1  # of 40
-    assert np.all(finished(stripes, SKIN) == 102)
+    assert set(np.unique(finished(stripes, SKIN))) <= {101, 102}  # truncated, as above
 
 
 @pytest.mark.parametrize("edited", [None, 0.5])
