@@ -171,7 +171,8 @@ class DubRequest:
         speakers: several people, each with speech of their own; then there is no `audio`.
 
     Raises:
-        UsageError: artifacts of another precision than the backend's, or not one of audio and speakers.
+        UsageError: artifacts of another precision than the backend's, not one of audio and speakers, or a
+            face chosen beside speakers.
     """
 
     video: Path
@@ -190,6 +191,11 @@ class DubRequest:
         if (self.audio is None) == (not self.speakers):
             received = "neither" if self.audio is None else "both"
             raise UsageError(f"expected the speech as AUDIO or as --speaker FACE=AUDIO, received {received}")
+        chosen = self.options.face.selector
+        if self.speakers and chosen != FaceOptions().selector:
+            raise UsageError(
+                f"--face {chosen} beside --speaker, expected each speaker to name a face of their own"
+            )
 
     @property
     def voices(self) -> tuple[Speaker, ...]:

@@ -15,7 +15,7 @@ from toy_networks import publish_toys
 from dubstream.engines.errors import DubError, MediaError, StageError, UsageError
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions
 from dubstream.runtime.job.speakers import MixedAudio, heard
 from dubstream.runtime.media.audio import AudioTrack, decode_audio
 from dubstream.runtime.media.limits import MediaLimits
@@ -138,6 +138,8 @@ def test_speech_comes_from_one_place(request_: DubRequest, tmp_path: Path) -> No
         replace(request_, audio=tmp_path / "a.wav")
     with pytest.raises(UsageError, match="received neither"):
         replace(request_, speakers=())
+    with pytest.raises(UsageError, match="--face center beside --speaker"):
+        replace(request_, options=replace(request_.options, face=FaceOptions("center")))
     missing = (request_.speakers[0], Speaker("1", tmp_path / "missing.wav"))
     with pytest.raises(MediaError, match=r"missing\.wav"):
         dub(replace(request_, speakers=missing))
