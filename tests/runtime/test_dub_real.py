@@ -10,7 +10,7 @@ from clips import write_portrait, write_speech
 from real_artifacts import half_artifact
 
 from dubstream.engines.artifact import Artifact
-from dubstream.engines.specs import SPECS
+from dubstream.engines.specs import CORE
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
@@ -56,7 +56,7 @@ def test_half_precision_dubs_the_same_video(
     full: DubSummary, media: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """The command a user types, with the artifacts a GPU runs: pictures in and out of every network."""
-    folder = {half_artifact(name, "fp16").path.parent for name in SPECS}.pop()
+    folder = {half_artifact(name, "fp16").path.parent for name in CORE}.pop()
     output = tmp_path / "half.mp4"
     options = ["--artifacts", folder, "--precision", "fp16", "--batch", 3, "--cache", tmp_path / "cache"]
     assert run(["dub", *map(str, [*media, "--output", output, *options])]) == 0
