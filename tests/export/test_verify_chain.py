@@ -45,7 +45,12 @@ def verdicts(results: list[LinkResult]) -> dict[tuple[str, str], str]:
 def test_every_link_is_compared_with_its_predecessor_and_with_the_root(toy: Exported) -> None:
     results = toy.chain(precisions=("fp32", "fp16")).verify()
     assert verdicts(results) == dict.fromkeys(COMPARISONS, "passed")
-    assert all(result.rows and result.seconds > 0 and result.reason == "a toy" for result in results)
+    assert all(result.rows and result.seconds > 0 for result in results)
+    for result in results:
+        rounded = (result.link, result.against) == ("fp16/onnxruntime", "fp16/onnx")
+        assert result.reason == (
+            "both links round; each is held to this from PyTorch: a toy" if rounded else "a toy"
+        )
     assert all(0 <= row.share <= 1 and row.ssim > 0.99 for result in results for row in result.rows)
     cases = [row.case for row in results[0].rows]
     assert cases == ["uniform/3", "ends/1", "real/2", "constant/1", "saturated/1", "checkerboard/1"]
