@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dubstream.runtime.artifacts import find_artifacts
-    from dubstream.runtime.job.backend import Backend
     from dubstream.runtime.job.dub import dub
-    from dubstream.runtime.job.options import DubOptions, DubRequest
     from dubstream.runtime.job.summary import DubSummary
+    from dubstream.runtime.options.backend import Backend
+    from dubstream.runtime.options.dub import DubOptions, DubRequest
 
 __all__ = ["Backend", "DubOptions", "DubRequest", "DubSummary", "dub", "find_artifacts"]
 
 _HOMES = {
-    "Backend": "job.backend",
-    "DubOptions": "job.options",
-    "DubRequest": "job.options",
+    "Backend": "options.backend",
+    "DubOptions": "options.dub",
+    "DubRequest": "options.dub",
     "DubSummary": "job.summary",
     "dub": "job.dub",
     "find_artifacts": "artifacts",

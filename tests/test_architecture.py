@@ -17,6 +17,9 @@ ALLOWED = {
     "runtime": {"runtime", "engines", "kernels"},
     "benchmarks": {"benchmarks", "runtime", "engines", "kernels", "export"},
 }
+FLOORS = ("options", "platforms", "preparation", "job", "review", "cli")
+"""Of the runtime, lowest first: none imports from one above it."""
+
 COMPOSITION_ROOT = ROOT / "runtime" / "cli" / "app.py"
 """The one file that may know every room: it mounts their commands."""
 
@@ -47,6 +50,18 @@ def test_rooms_import_only_what_they_may(room: str) -> None:
         if path != COMPOSITION_ROOT
         for name in _imports(path)
         if name.startswith("dubstream.") and name.split(".")[1] not in ALLOWED[room]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_floors_of_the_runtime_import_only_from_below(floor: str) -> None:
+    above = {f"dubstream.runtime.{other}" for other in FLOORS[FLOORS.index(floor) + 1 :]}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / "runtime" / floor).rglob("*.py"))
+        for name in _imports(path)
+        if ".".join(name.split(".")[:3]) in above
     ]
     assert wrong == []
 

@@ -23,9 +23,9 @@ from dubstream.engines.onnxruntime_engine import usable_cpus
 from dubstream.engines.specs import CORE, SPECS, spec_of
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import log, progress
-from dubstream.runtime.job.backend import Backend
-from dubstream.runtime.job.options import StreamOptions
-from dubstream.runtime.job.platforms import open_platform
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import StreamOptions
+from dubstream.runtime.platforms.platform import open_platform
 
 if TYPE_CHECKING:
     from dubstream.benchmarks.bench.base import Base, Verdict

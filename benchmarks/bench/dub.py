@@ -21,11 +21,11 @@ from dubstream.engines.errors import InternalError, UsageError
 from dubstream.engines.onnxruntime_engine import usable_cpus
 from dubstream.runtime.artifacts import Artifacts
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.job.timing import NetworkWork
 from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.options.dub import DubOptions, DubRequest
 from dubstream.runtime.progress import Progress, silent
+from dubstream.runtime.timing import NetworkWork
 
 Row = dict[str, Any]
 

@@ -36,8 +36,8 @@ from dubstream.engines.errors import UsageError, VerificationError
 from dubstream.engines.onnxruntime_engine import usable_cpus
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.show import log
-from dubstream.runtime.job.options import DubOptions
-from dubstream.runtime.job.platforms import open_platform
+from dubstream.runtime.options.dub import DubOptions
+from dubstream.runtime.platforms.platform import open_platform
 
 LEAST_MS = 1.0
 TIMES = 3

@@ -17,12 +17,12 @@ from dubstream.benchmarks.bench.stages import WAITS, PassCost, StageCost, rest_s
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
 from dubstream.runtime.emotion import EmotionOptions, parse_emotion
-from dubstream.runtime.job.backend import Backend
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import FINDERS, DubOptions, FaceOptions, StreamOptions
-from dubstream.runtime.job.platforms import open_platform
-from dubstream.runtime.job.quality import QUALITIES, quality_of
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import FINDERS, DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.options.finish import FinishOptions
+from dubstream.runtime.options.quality import QUALITIES, quality_of
+from dubstream.runtime.platforms.platform import open_platform
 
 _default = DubOptions()
 

@@ -22,9 +22,9 @@ from typing import Any
 from dubstream.engines.artifact import open_artifact
 from dubstream.engines.errors import InternalError
 from dubstream.engines.specs import spec_of
-from dubstream.runtime.job.backend import Backend
-from dubstream.runtime.job.options import StreamOptions
-from dubstream.runtime.job.platforms import open_platform
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import StreamOptions
+from dubstream.runtime.platforms.platform import open_platform
 
 _STATUS = Path("/proc/self/status")
 _LONGEST_S = 3600.0  # a TensorRT plan may have to be built

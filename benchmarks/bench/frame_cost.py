@@ -24,13 +24,13 @@ import numpy as np
 from dubstream.benchmarks.bench.frame_cost_original import OriginalCost
 from dubstream.engines.errors import UsageError
 from dubstream.engines.specs import DNET, ENET, LNET, RECON, SPECS
-from dubstream.runtime.job.clip_faces import CHUNK_FRAMES
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import DubOptions, FaceOptions
-from dubstream.runtime.job.quality import QUALITIES, Quality
-from dubstream.runtime.job.regress import runs_around
-from dubstream.runtime.job.timing import NetworkWork
 from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.options.dub import DubOptions, FaceOptions
+from dubstream.runtime.options.finish import FinishOptions
+from dubstream.runtime.options.quality import QUALITIES, Quality
+from dubstream.runtime.preparation.clip_faces import CHUNK_FRAMES
+from dubstream.runtime.preparation.regress import runs_around
+from dubstream.runtime.timing import NetworkWork
 
 Span = tuple[int, int]
 

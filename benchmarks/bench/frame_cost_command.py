@@ -21,8 +21,8 @@ from dubstream.benchmarks.bench.frame_cost_original import SIZES, OriginalCost, 
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.cli.show import table
 from dubstream.runtime.emotion import parse_emotion
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import FINDERS, DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.options.dub import FINDERS, DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.options.finish import FinishOptions
 
 _default = DubOptions()
 _clip = SteadyClip()

@@ -38,8 +38,8 @@ from dubstream.engines.cache import cache_root
 from dubstream.engines.engine import Engine
 from dubstream.engines.errors import DeviceError
 from dubstream.engines.storage import make_private_folder
-from dubstream.runtime.job.options import StreamOptions
-from dubstream.runtime.job.platforms import Platform, open_platform
+from dubstream.runtime.options.dub import StreamOptions
+from dubstream.runtime.platforms.platform import Platform, open_platform
 from dubstream.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dubstream.benchmarks.bench.rounds import Stop
 from dubstream.engines.errors import UsageError
 from dubstream.engines.onnxruntime_engine import usable_cpus
 from dubstream.engines.specs import CORE, SPECS
-from dubstream.runtime.job.backend import HOST, Backend
+from dubstream.runtime.options.backend import HOST, Backend
 
 BASELINE_NAMES = ("eager", "compile", "naive", "driver")
 BATCHES = (1, 2, 4, 8, 16)

@@ -10,7 +10,7 @@ from dubstream.benchmarks.bench.by_op import Group, NodeTime, by_module, by_node
 from dubstream.benchmarks.bench.results import FAILED, NOT_RUN, PASSED
 from dubstream.benchmarks.bench.statistics import MIN_SAMPLES
 from dubstream.runtime.cli.show import table
-from dubstream.runtime.job.backend import HOST
+from dubstream.runtime.options.backend import HOST
 
 _SPEED = ("network", "batch", "n", "p50 ms", "p95", "p99", "device", "items/s")
 _COST = ("network", "batch", "GMAC", "GFLOP/s", "of peak", "of roof", "open", "first", "MiB")

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.streaming.report import StreamReport, step_names
+from dubstream.runtime.timing import Timing
 
 Samples = Sequence[float]
 

@@ -14,8 +14,8 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.engine import Engine
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
-from dubstream.runtime.job.backend import HOST, ONNXRUNTIME_CUDA, Backend
-from dubstream.runtime.job.platforms import Platform
+from dubstream.runtime.options.backend import HOST, ONNXRUNTIME_CUDA, Backend
+from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.streaming.device import Device
 
 Arrays = dict[str, npt.NDArray[Any]]

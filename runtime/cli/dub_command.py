@@ -14,16 +14,16 @@ from dubstream.runtime.cli.orders import DubOrder, WeightsOptions
 from dubstream.runtime.cli.show import Verbose, log, log_to_stderr, progress, stage_rows, table
 from dubstream.runtime.emotion import EmotionOptions, parse_emotion
 from dubstream.runtime.expression import ExpressionOptions, find_templates
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub as run_dub
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions, parse_pads
-from dubstream.runtime.job.quality import quality_of
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.job.timeline import parse_audio_mode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, FaceOptions, StreamOptions, parse_pads
+from dubstream.runtime.options.finish import FinishOptions
+from dubstream.runtime.options.quality import quality_of
 from dubstream.runtime.speakers import parse_speakers
+from dubstream.runtime.timeline import parse_audio_mode
 
 _FILES = "Files and weights"
 _FACE = "Face"

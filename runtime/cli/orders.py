@@ -11,9 +11,9 @@ from dubstream.engines.atomic import publish
 from dubstream.engines.cache import cache_root
 from dubstream.runtime.artifacts import Artifacts, find_artifacts
 from dubstream.runtime.expression import FaceSource
-from dubstream.runtime.job.options import DubOptions, DubRequest
-from dubstream.runtime.job.platforms import Platform, open_platform
 from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.options.dub import DubOptions, DubRequest
+from dubstream.runtime.platforms.platform import Platform, open_platform
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.speakers import Speaker
 

@@ -10,8 +10,8 @@ from typing import Any
 from dubstream.engines.cache import cache_root
 from dubstream.runtime.cli.dub_command import announce, dub_order
 from dubstream.runtime.cli.show import progress, stage_rows, table
-from dubstream.runtime.job.prepare_video import PrepareRequest, PrepareSummary
-from dubstream.runtime.job.prepare_video import prepare as run_prepare
+from dubstream.runtime.preparation.prepare_video import PrepareRequest, PrepareSummary
+from dubstream.runtime.preparation.prepare_video import prepare as run_prepare
 
 _OF_A_DUB_ALONE = (
     "audio", "speaker", "output", "prepared", "pads", "audio_mode", "crf", "preset", "segment_seconds",

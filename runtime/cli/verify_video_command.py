@@ -17,15 +17,15 @@ from dubstream.engines.errors import UsageError
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli import verify_options as options
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
-from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
-from dubstream.runtime.job.platforms import open_platform
-from dubstream.runtime.job.timeline import parse_audio_mode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.options.dub import DubOptions, DubRequest, FaceOptions, StreamOptions, parse_pads
+from dubstream.runtime.platforms.platform import open_platform
 from dubstream.runtime.review.compare import Expect, Review, ReviewRequest, review_videos
 from dubstream.runtime.review.report import COLUMNS, as_json, check_report, rows, write_report
 from dubstream.runtime.review.two_dubs import compare_dubs, parse_side
 from dubstream.runtime.review.verdict import Measure, Thresholds, check, judge
+from dubstream.runtime.timeline import parse_audio_mode
 
 _SIDES = "The two sides"
 _INPUT = "Limits on input media"

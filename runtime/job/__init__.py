@@ -1,1 +1,1 @@
-"""The dub job: prepare, synthesise, assemble; resumable segment by segment."""
+"""The dub job: prepare, synthesise segment by segment, assemble; resumable at each of them."""

@@ -23,18 +23,9 @@ import numpy.typing as npt
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.facts import digest_facts
 from dubstream.runtime.audio import mel_spectrogram, speech_from
-from dubstream.runtime.job.emotion_stages import Emotion
-from dubstream.runtime.job.expression import open_expression
-from dubstream.runtime.job.finish_stages import Finish
-from dubstream.runtime.job.options import DubRequest
-from dubstream.runtime.job.platforms import Platform, open_platform
-from dubstream.runtime.job.prepare import Preparation, Prepared
 from dubstream.runtime.job.speakers import Chain, check_people, heard
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.synthesise import Scene, Synthesiser
-from dubstream.runtime.job.timeline import plan_timeline
-from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.assemble import Assembled, assemble
 from dubstream.runtime.media.audio import decode_audio
 from dubstream.runtime.media.opening import content_digest
@@ -42,8 +33,17 @@ from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.target import check_output_target
 from dubstream.runtime.media.writer import SegmentWriter
+from dubstream.runtime.options.dub import DubRequest
+from dubstream.runtime.platforms.emotion_stages import Emotion
+from dubstream.runtime.platforms.finish_stages import Finish
+from dubstream.runtime.platforms.platform import Platform, open_platform
+from dubstream.runtime.preparation.expression import open_expression
+from dubstream.runtime.preparation.preparation import Preparation, Prepared
 from dubstream.runtime.progress import Progress, silent
 from dubstream.runtime.speakers import Speaker
+from dubstream.runtime.timeline import plan_timeline
+from dubstream.runtime.timing import Timing
+from dubstream.runtime.units.unit_folder import UnitFolder
 
 log = logging.getLogger(__name__)
 

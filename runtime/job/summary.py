@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dubstream.runtime.job.timing import NetworkWork, Timing
+from dubstream.runtime.timing import NetworkWork, Timing
 
 _NOT_JSON = ("trace", "timing")
 

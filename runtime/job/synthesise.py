@@ -17,16 +17,16 @@ from dubstream.engines.engine import Engine
 from dubstream.engines.errors import InternalError, StageError
 from dubstream.kernels.face_align import GFPGAN_POINTS, similarity
 from dubstream.runtime.audio import mel_window, window_start
+from dubstream.runtime.blackout import check_dubbed
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
-from dubstream.runtime.job.blackout import check_dubbed
-from dubstream.runtime.job.emotion_stages import Emotion
-from dubstream.runtime.job.finish_stages import Finish
-from dubstream.runtime.job.platforms import Platform
-from dubstream.runtime.job.prepare import Prepared
-from dubstream.runtime.job.timeline import Timeline
+from dubstream.runtime.platforms.emotion_stages import Emotion
+from dubstream.runtime.platforms.finish_stages import Finish
+from dubstream.runtime.platforms.platform import Platform
+from dubstream.runtime.preparation.preparation import Prepared
 from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import Slot
 from dubstream.runtime.streaming.streamer import Streamer
+from dubstream.runtime.timeline import Timeline
 
 Picture = npt.NDArray[np.uint8]
 FramesAt = Callable[[npt.NDArray[np.int64]], Iterable[tuple[int, Picture]]]

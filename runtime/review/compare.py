@@ -21,16 +21,16 @@ import numpy.typing as npt
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.options import FaceOptions
-from dubstream.runtime.job.timeline import AudioMode, plan_timeline
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import VideoInfo, probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import FaceOptions
 from dubstream.runtime.progress import Progress, silent
 from dubstream.runtime.review.faces import prepared, tracked
 from dubstream.runtime.review.meter import Meter, Values, Worst
 from dubstream.runtime.review.motion import LipMotion, lip_motion
 from dubstream.runtime.review.sound import Sound, read_sound, sound_difference, sound_lag_s
+from dubstream.runtime.timeline import AudioMode, plan_timeline
 
 
 class Expect(StrEnum):

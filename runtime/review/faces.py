@@ -13,12 +13,12 @@ from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import Track, resolve_track
-from dubstream.runtime.job.clip_faces import CHUNK_FRAMES
-from dubstream.runtime.job.options import FaceOptions
-from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import FaceOptions
+from dubstream.runtime.preparation.clip_faces import CHUNK_FRAMES
 from dubstream.runtime.progress import Progress
+from dubstream.runtime.units.unit_folder import UnitFolder
 
 _UNIT = "observations-{:05d}.npz"
 

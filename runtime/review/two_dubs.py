@@ -9,16 +9,16 @@ import numpy as np
 
 from dubstream.engines.errors import UsageError, VerificationError
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubRequest
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.job.timeline import plan_timeline
 from dubstream.runtime.media.audio import AudioFile
 from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubRequest
 from dubstream.runtime.progress import Progress, silent
 from dubstream.runtime.review.compare import Review, ReviewRequest, review_videos
 from dubstream.runtime.review.faces import prepared
+from dubstream.runtime.timeline import plan_timeline
 
 _KEYS = ("backend", "precision", "device")
 

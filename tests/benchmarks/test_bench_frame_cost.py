@@ -21,11 +21,11 @@ from dubstream.engines.face_specs import DETECTOR_SIZE
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.emotion import EmotionOptions
-from dubstream.runtime.job import clip_faces, prepare
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
-from dubstream.runtime.job.timing import NetworkWork
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.options.finish import FinishOptions
+from dubstream.runtime.preparation import clip_faces
+from dubstream.runtime.timing import NetworkWork
 
 astronaut = pytest.importorskip("skimage.data").astronaut
 
@@ -93,7 +93,7 @@ def test_a_job_calls_what_the_model_says(
 def test_so_it_does_in_chunks_and_with_a_short_voice(
     stock: Path, toys: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (clip_faces, prepare, frame_cost):
+    for module in (clip_faces, preparation, frame_cost):
         monkeypatch.setattr(module, "CHUNK_FRAMES", 5)
     options = tried(TRIED["full"])
     ran = counted(stock, toys, options, tmp_path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dubstream.benchmarks.bench.stages import pass_costs, percentiles_ms, queue_waits, rest_s, stage_costs
-from dubstream.runtime.job.timing import Block, Timing
 from dubstream.runtime.streaming.report import StreamReport, Tally
+from dubstream.runtime.timing import Block, Timing
 
 STEPS = (("read", 1.0), ("fill", 0.5), ("upload", 0.25), ("net", 2.0), ("download", 0.25), ("drain", 0.5))
 

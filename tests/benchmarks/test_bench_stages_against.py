@@ -19,9 +19,9 @@ from dubstream.benchmarks.bench.dub_against import Anchors, DubComparison, dub_c
 from dubstream.benchmarks.bench.peaks import PeakSizes
 from dubstream.engines.errors import UsageError, VerificationError
 from dubstream.runtime.cli.app import run
-from dubstream.runtime.job.options import DubOptions, StreamOptions
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.job.timing import Block, Timing
+from dubstream.runtime.options.dub import DubOptions, StreamOptions
+from dubstream.runtime.timing import Block, Timing
 
 OPTIONS = DubOptions(stream=StreamOptions(threads=1))
 SMALL = PeakSizes(channels=4, side=8, matmul=8, copy=64, batch=1)

@@ -15,7 +15,7 @@ from dubstream.benchmarks.bench.dub import DubBench, bench_dub, check_written
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.runtime.cli.app import run
-from dubstream.runtime.job.options import DubOptions, StreamOptions
+from dubstream.runtime.options.dub import DubOptions, StreamOptions
 
 FRAMES = 12
 OPTIONS = DubOptions(stream=StreamOptions(batch=3, threads=1), encode=QUICK)

@@ -12,13 +12,13 @@ import numpy as np
 from clips import write_speech, write_video
 
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.options import FaceOptions
 from dubstream.runtime.media.assemble import assemble
 from dubstream.runtime.media.audio import AudioTrack, decode_audio
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.options.dub import FaceOptions
 from dubstream.runtime.progress import silent
 from dubstream.runtime.review.faces import tracked
 from dubstream.runtime.review.windows import Windows, windows_of

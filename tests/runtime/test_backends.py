@@ -22,14 +22,14 @@ from dubstream.engines.errors import ArtifactError, DeviceError, UsageError
 from dubstream.kernels.face_inputs import face_inputs_batch
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.app import run
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
-from dubstream.runtime.job.platforms import open_platform
-from dubstream.runtime.job.stages import face_inputs_stage
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.platforms.platform import open_platform
+from dubstream.runtime.platforms.stages import face_inputs_stage
 from dubstream.runtime.streaming.host import HostDevice
 from dubstream.runtime.streaming.slots import BufferSpec, SlotRing
 
@@ -132,7 +132,7 @@ def test_without_a_driver_a_gpu_backend_ends_with_69_before_any_work(
 def test_an_onnxruntime_without_cuda_is_a_device_error_before_any_engine() -> None:
     import onnxruntime
 
-    from dubstream.runtime.job.cuda_platform import OnnxRuntimeCudaPlatform
+    from dubstream.runtime.platforms.cuda_platform import OnnxRuntimeCudaPlatform
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-gpu is installed")
@@ -144,7 +144,7 @@ def test_waiting_for_a_plan_that_another_process_builds_is_in_the_log(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from dubstream.engines.tensorrt import provision
-    from dubstream.runtime.job.cuda_platform import TensorrtPlatform
+    from dubstream.runtime.platforms.cuda_platform import TensorrtPlatform
 
     def load(*_: Any, on_wait: Callable[[], None], **__: Any) -> AbstractContextManager[None]:
         on_wait()
@@ -161,7 +161,7 @@ def test_waiting_for_a_plan_that_another_process_builds_is_in_the_log(
 def test_a_missing_tensorrt_is_a_device_error() -> None:
     if importlib.util.find_spec("tensorrt"):
         pytest.skip("TensorRT is installed")
-    from dubstream.runtime.job.cuda_platform import TensorrtPlatform
+    from dubstream.runtime.platforms.cuda_platform import TensorrtPlatform
 
     platform = TensorrtPlatform(Backend("tensorrt"), TEST_GPU, STREAM, None, None, lambda *_: None)
     with pytest.raises(DeviceError, match="TensorRT cannot be imported") as caught:
@@ -173,7 +173,7 @@ def test_a_missing_tensorrt_is_a_device_error() -> None:
 def test_a_device_without_facts_is_a_device_error_before_any_plan(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from dubstream.runtime.job.cuda_platform import TensorrtPlatform
+    from dubstream.runtime.platforms.cuda_platform import TensorrtPlatform
 
     monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
     monkeypatch.setattr(sys.modules["tensorrt"], "__version__", "11.4.0.106", raising=False)

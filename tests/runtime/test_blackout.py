@@ -13,10 +13,10 @@ from toy_half_networks import publish_half_toys
 from dubstream.engines.errors import InternalError, StageError
 from dubstream.kernels.blend import blend_face
 from dubstream.runtime.artifacts import open_all
-from dubstream.runtime.job.backend import Backend
-from dubstream.runtime.job.blackout import check_dubbed, check_edited
+from dubstream.runtime.blackout import check_dubbed, check_edited
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 
 BOXES = [(100, 80, 400, 420), (200, 150, 300, 280), (60, 60, 92, 101), (0, 0, 511, 511), (5, 5, 14, 17)]
 

@@ -15,11 +15,11 @@ from toy_networks import publish_toys
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import DubError, NoFaceError, StageError
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
-from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.timeline import AudioMode
 
 FRAMES = 24
 STREAM = StreamOptions(batch=3, slots=2, threads=1, segment_s=0.32)

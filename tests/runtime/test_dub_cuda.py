@@ -27,13 +27,13 @@ from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
 from dubstream.engines.tensorrt.executor import Workspace
 from dubstream.kernels.modules import KernelModules
 from dubstream.runtime.artifacts import open_all
-from dubstream.runtime.job import cuda_platform
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.platforms import cuda_platform
 
 FRAMES = 14
 STREAM = StreamOptions(batch=3, slots=2, threads=1)
@@ -114,7 +114,7 @@ def dubs(folder: Path, kernels: str, backend: Backend) -> Iterator[np.ndarray]:
             )
             patch.setattr(cuda_platform.TensorrtPlatform, "check", lambda self: None)
             patch.setattr(cuda_platform, "graphed", list)
-            patch.setattr("dubstream.runtime.job.cuda_stages.graphed", list)
+            patch.setattr("dubstream.runtime.platforms.cuda_stages.graphed", list)
             patch.setenv("DUBSTREAM_CACHE", str(folder / "cache"))
             summary = dub(DubRequest(video, audio, output, toys, cache, options))
         assert summary.backend.startswith(f"{choice.name} {choice.precision} on ")

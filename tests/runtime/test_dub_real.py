@@ -13,11 +13,11 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.specs import CORE
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.review.pictures import luma, mean_ssim, psnr_db, ssim_map
 
 FRAMES = 5  # the last batch is a short one

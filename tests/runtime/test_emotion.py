@@ -18,14 +18,14 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import StageError, UsageError
 from dubstream.engines.face_specs import GANIMATION
 from dubstream.runtime.emotion import ACTION_UNITS, EmotionOptions, parse_emotion
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.options.finish import FinishOptions
 
 FRAMES = 6
 OPTIONS = DubOptions(

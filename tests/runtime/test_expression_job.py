@@ -19,18 +19,18 @@ from dubstream.benchmarks.demo_clip import portrait_frames
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import CheckpointError, MediaError, NoFaceError
 from dubstream.runtime.expression import ExpressionOptions
-from dubstream.runtime.job.expression import Expression, open_expression
-from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions
-from dubstream.runtime.job.platforms import Platform, open_platform
-from dubstream.runtime.job.prepare import Preparation
-from dubstream.runtime.job.prepare_video import PrepareRequest, PrepareSummary, prepare
-from dubstream.runtime.job.references import ReferenceReader
-from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.platforms.platform import Platform, open_platform
+from dubstream.runtime.preparation.expression import Expression, open_expression
+from dubstream.runtime.preparation.preparation import Preparation
+from dubstream.runtime.preparation.prepare_video import PrepareRequest, PrepareSummary, prepare
+from dubstream.runtime.preparation.references import ReferenceReader
 from dubstream.runtime.progress import silent
+from dubstream.runtime.timing import Timing
+from dubstream.runtime.units.unit_folder import UnitFolder
 
 FRAMES = 24
 AWAY = (15, 16, 17)  # frames without the face

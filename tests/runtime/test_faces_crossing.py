@@ -21,11 +21,11 @@ from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.faces.selector import FaceSelector
 from dubstream.runtime.faces.track import Track, resolve_track
 from dubstream.runtime.job import dub as dubbing
-from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.writer import SegmentWriter
+from dubstream.runtime.options.dub import DubOptions, DubRequest, FaceOptions, StreamOptions
 
 pytest.importorskip("skimage.data")
 

@@ -25,12 +25,12 @@ from dubstream.runtime.faces.identities import people
 from dubstream.runtime.faces.likeness import most_alike, views
 from dubstream.runtime.faces.observations import MEASURED, Observations
 from dubstream.runtime.faces.observe import observe
-from dubstream.runtime.job.clip_faces import Clip, ClipFaces
-from dubstream.runtime.job.options import DubOptions, FaceOptions, StreamOptions
-from dubstream.runtime.job.platforms import open_platform
-from dubstream.runtime.job.prepare_video import PrepareRequest, PrepareSummary, prepare
-from dubstream.runtime.job.timing import Timing
+from dubstream.runtime.options.dub import DubOptions, FaceOptions, StreamOptions
+from dubstream.runtime.platforms.platform import open_platform
+from dubstream.runtime.preparation.clip_faces import Clip, ClipFaces
+from dubstream.runtime.preparation.prepare_video import PrepareRequest, PrepareSummary, prepare
 from dubstream.runtime.progress import silent
+from dubstream.runtime.timing import Timing
 
 astronaut = pytest.importorskip("skimage.data").astronaut
 

@@ -12,8 +12,8 @@ from toy_networks import publish_toys
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.cli.dub_command import dub_order
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.options import DubOptions
+from dubstream.runtime.options.dub import DubOptions
+from dubstream.runtime.options.finish import FinishOptions
 
 FILES = {"video": Path("talk.mp4"), "audio": Path("voice.wav"), "output": Path("out.mp4")}
 

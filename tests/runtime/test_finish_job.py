@@ -18,16 +18,16 @@ from toy_networks import publish_toys
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import DeviceError, StageError, UsageError
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.finish_stages import Finish
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
-from dubstream.runtime.job.platforms import Platform
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.options.finish import FinishOptions
+from dubstream.runtime.platforms.finish_stages import Finish
+from dubstream.runtime.platforms.platform import Platform
 
 FRAMES = 8
 OPTIONS = DubOptions(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from streaming_parts import BUFFERS, Collector, batches_of, fill, make_frames, make_stages
 
-from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.streaming import HostDevice, Streamer
 from dubstream.runtime.streaming.report import StreamReport, Tally
+from dubstream.runtime.timing import Timing
 
 
 def traced_job(*, trace: bool) -> Timing:

@@ -20,9 +20,9 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.artifacts import open_all
 from dubstream.runtime.cli.app import run
-from dubstream.runtime.job.backend import Backend
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.review.two_dubs import parse_side
 
 FRAMES = 10

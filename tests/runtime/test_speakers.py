@@ -15,12 +15,12 @@ from toy_networks import publish_toys
 from dubstream.engines.errors import DubError, MediaError, StageError, UsageError
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.job.options import DubOptions, DubRequest, FaceOptions, StreamOptions
 from dubstream.runtime.job.speakers import MixedAudio, heard
 from dubstream.runtime.media.audio import AudioTrack, decode_audio
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions, DubRequest, FaceOptions, StreamOptions
 from dubstream.runtime.speakers import Speaker, parse_speakers
 
 FRAMES = 12  # the two stand apart, one on the left, one on the right

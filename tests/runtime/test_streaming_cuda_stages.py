@@ -16,15 +16,15 @@ from dubstream.engines.engine import Binding, Engine
 from dubstream.engines.errors import InternalError
 from dubstream.engines.specs import ENET, LNET
 from dubstream.kernels.modules import KernelModules
-from dubstream.runtime.job import cuda_stages
-from dubstream.runtime.job.cuda_stages import (
+from dubstream.runtime.platforms import cuda_stages
+from dubstream.runtime.platforms.cuda_stages import (
     BlendStage,
     FaceInputsStage,
     fill_tables,
     synthesis_buffers,
     synthesis_stages,
 )
-from dubstream.runtime.job.stages import blend_stage, face_inputs_stage
+from dubstream.runtime.platforms.stages import blend_stage, face_inputs_stage
 from dubstream.runtime.streaming import EngineStage, HostDevice, Slot, Streamer
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.device import Device

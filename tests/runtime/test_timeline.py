@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dubstream.engines.errors import MediaError, UsageError
-from dubstream.runtime.job.timeline import AudioMode, parse_audio_mode, plan_timeline
+from dubstream.runtime.timeline import AudioMode, parse_audio_mode, plan_timeline
 
 RATE = Fraction(25)
 PLAN = np.array([0, 1, 1, 4, 5])

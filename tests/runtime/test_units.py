@@ -8,7 +8,7 @@ import pytest
 
 from dubstream.engines.errors import StorageError
 from dubstream.engines.facts import digest_facts
-from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.units.unit_folder import UnitFolder
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A device with the engines that run on it: all the job knows about where it computes.
 
 The passes ask a platform for engines, buffers and stages and are the same on every backend. What is of
-CUDA lies in `dubstream.runtime.job.cuda_platform`, which is imported only when it was chosen.
+CUDA lies in `dubstream.runtime.platforms.cuda_platform`, which is imported only when it was chosen.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.engine import Engine
 from dubstream.engines.errors import DeviceError
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
-from dubstream.runtime.job.backend import HOST, Backend
-from dubstream.runtime.job.emotion_stages import Emotion, emotion_buffers, emotion_stages
-from dubstream.runtime.job.finish_stages import Finish, finish_buffers, finish_stages
-from dubstream.runtime.job.options import StreamOptions
-from dubstream.runtime.job.stages import blend_stage, face_inputs_stage, synthesis_buffers
+from dubstream.runtime.options.backend import HOST, Backend
+from dubstream.runtime.options.dub import StreamOptions
+from dubstream.runtime.platforms.emotion_stages import Emotion, emotion_buffers, emotion_stages
+from dubstream.runtime.platforms.finish_stages import Finish, finish_buffers, finish_stages
+from dubstream.runtime.platforms.stages import blend_stage, face_inputs_stage, synthesis_buffers
 from dubstream.runtime.progress import Progress, silent
 from dubstream.runtime.streaming.device import Device
 from dubstream.runtime.streaming.host import HostDevice
@@ -135,11 +135,11 @@ class HostPlatform(Platform):
         return [face_inputs_stage(), *self.network_stages(lnet, enet), blend_stage()]
 
     def finished(self, finish: Finish) -> tuple[list[BufferSpec], list[Stage]]:
-        """A finish by networks; see `dubstream.runtime.job.finish_stages`."""
+        """A finish by networks; see `dubstream.runtime.platforms.finish_stages`."""
         return finish_buffers(finish), finish_stages(finish)
 
     def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:
-        """An emotion of the upper face; see `dubstream.runtime.job.emotion_stages`."""
+        """An emotion of the upper face; see `dubstream.runtime.platforms.emotion_stages`."""
         return emotion_buffers(emotion), emotion_stages(emotion)
 
     def _engines(self, artifacts: tuple[Artifact, ...]) -> Iterator[Engine]:
@@ -174,7 +174,7 @@ def open_platform(
         DeviceError: no driver, no such device, or the backend's library is missing. Nothing else is tried.
     """
     if backend.on_gpu:
-        from dubstream.runtime.job.cuda_platform import open_cuda
+        from dubstream.runtime.platforms.cuda_platform import open_cuda
 
         with open_cuda(backend, stream, plans=plans, secret=secret, progress=progress) as platform:
             yield platform

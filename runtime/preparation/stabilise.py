@@ -17,12 +17,12 @@ from dubstream.engines.engine import Engine
 from dubstream.engines.errors import InternalError, StageError
 from dubstream.kernels.composite import composite
 from dubstream.kernels.planes import RGB_SIGNED, from_planes
+from dubstream.runtime.blackout import check_edited
 from dubstream.runtime.coefficients import driving_rows, driving_window
 from dubstream.runtime.faces.geometry import CANONICAL, Box, points_in_crop, quad_mask
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.blackout import check_edited
-from dubstream.runtime.job.platforms import Platform
-from dubstream.runtime.job.regress import (
+from dubstream.runtime.platforms.platform import Platform
+from dubstream.runtime.preparation.regress import (
     CoefficientTable,
     Frames,
     Picture,
@@ -31,7 +31,7 @@ from dubstream.runtime.job.regress import (
     show_picture,
     wanted_outputs,
 )
-from dubstream.runtime.job.restore_references import (
+from dubstream.runtime.preparation.restore_references import (
     IMPROVED,
     TO_ALIGNED,
     ReferenceRestorer,

@@ -23,7 +23,7 @@ from dubstream.runtime.coefficients import FRAME_SIZE, frame_coefficients
 from dubstream.runtime.faces.alignment import align_for_recon
 from dubstream.runtime.faces.geometry import CANONICAL, Box, points_in_crop
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.platforms import Platform
+from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import BufferSpec, Role, Slot
 from dubstream.runtime.streaming.streamer import Streamer

@@ -4,7 +4,7 @@
     KEY/coefficients-KEY2/coefficients-NNNNN.npz   3DMM coefficients of the chosen face
 
 Observations depend on the clip and on how faces are found, coefficients also on which face and on the
-network. Both are units of `dubstream.runtime.job.units`; what shares them finds them done.
+network. Both are units of `dubstream.runtime.units.unit_folder`; what shares them finds them done.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.faces.observe import observe
 from dubstream.runtime.faces.selector import FaceSelector, parse_face_selector
 from dubstream.runtime.faces.track import Track, resolve_track
-from dubstream.runtime.job.face_finder import Finder, open_finder
-from dubstream.runtime.job.kept_facts import (
-    differences,
-    keep_facts,
-    nearest_difference,
-    not_a_preparation,
-    read_facts,
-)
-from dubstream.runtime.job.options import FaceOptions, StreamOptions
-from dubstream.runtime.job.platforms import Platform
-from dubstream.runtime.job.regress import CoefficientTable, Frames, Picture, Regressor
-from dubstream.runtime.job.timing import Timing
-from dubstream.runtime.job.units import UnitFolder
 from dubstream.runtime.media.guard import show
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.picture import read_picture
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import FaceOptions, StreamOptions
+from dubstream.runtime.platforms.platform import Platform
+from dubstream.runtime.preparation.face_finder import Finder, open_finder
+from dubstream.runtime.preparation.regress import CoefficientTable, Frames, Picture, Regressor
 from dubstream.runtime.progress import Progress
+from dubstream.runtime.timing import Timing
+from dubstream.runtime.units.kept_facts import (
+    differences,
+    keep_facts,
+    nearest_difference,
+    not_a_preparation,
+    read_facts,
+)
+from dubstream.runtime.units.unit_folder import UnitFolder
 
 log = logging.getLogger(__name__)
 

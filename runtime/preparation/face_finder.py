@@ -20,8 +20,8 @@ from dubstream.runtime.faces.detector import (
     LandmarkEstimator,
 )
 from dubstream.runtime.faces.networks import NetworkDetector, NetworkLandmarks
-from dubstream.runtime.job.options import FaceOptions
-from dubstream.runtime.job.platforms import Platform
+from dubstream.runtime.options.dub import FaceOptions
+from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.streaming.call import NetworkCall, Spent
 
 

@@ -12,8 +12,8 @@ class Quality:
     """One step.
 
     Attributes:
-        finder: see `dubstream.runtime.job.options.FaceOptions`.
-        mask, restore: see `dubstream.runtime.job.finish_options.FinishOptions`.
+        finder: see `dubstream.runtime.options.dub.FaceOptions`.
+        mask, restore: see `dubstream.runtime.options.finish.FinishOptions`.
     """
 
     finder: str

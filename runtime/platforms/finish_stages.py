@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from dubstream.engines.engine import Engine
 from dubstream.kernels.finish import FinishSettings, Restored, align_dubbed, finish_face
 from dubstream.kernels.parse_mask import face_masks
-from dubstream.runtime.job.finish_options import PARSE, FinishOptions
-from dubstream.runtime.job.stages import HostStage, enhanced_planes
+from dubstream.runtime.options.finish import PARSE, FinishOptions
+from dubstream.runtime.platforms.stages import HostStage, enhanced_planes
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.stages import EngineStage, Stage
 

@@ -22,7 +22,7 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute; checked here, opened by `dubstream.runtime.job.platforms.open_platform`.
+    """One way to compute; checked here, opened by `dubstream.runtime.platforms.platform.open_platform`.
 
     Attributes:
         name: ``onnxruntime`` (the CPU), ``onnxruntime-cuda`` or ``tensorrt``.

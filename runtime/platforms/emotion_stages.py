@@ -19,7 +19,7 @@ from dubstream.kernels.planes import BGR_SIGNED, to_planes
 from dubstream.kernels.resample import crop_resize
 from dubstream.kernels.upper_face import change_upper_face
 from dubstream.runtime.emotion import EmotionOptions
-from dubstream.runtime.job.stages import HostStage
+from dubstream.runtime.platforms.stages import HostStage
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.stages import EngineStage, Stage
 

@@ -1,8 +1,8 @@
 """The stages of the second pass on a CUDA device: the kernels' launchers on slot buffers, networks between.
 
-The twin of `dubstream.runtime.job.stages`, with the same names and buffers. A frame goes up once and comes
-down once; what the networks see is cut, scaled and put back on the device, in stream order. Kernels read
-small tables (which frame, which box). They are slot inputs, filled by `fill_tables`, and go up with the
+The twin of `dubstream.runtime.platforms.stages`, with the same names and buffers. A frame goes up once and
+comes down once; what the networks see is cut, scaled and put back on the device, in stream order. Kernels
+read small tables (which frame, which box). They are slot inputs, filled by `fill_tables`, and go up with the
 frames: on the compute stream a table would wait behind the next batch's frames for the same copy engine.
 """
 
@@ -22,7 +22,7 @@ from dubstream.kernels.compile import architecture_of, cubin
 from dubstream.kernels.face_inputs import FACE
 from dubstream.kernels.launchers import DeviceFrames, Launchers
 from dubstream.kernels.modules import KernelModules
-from dubstream.runtime.job.stages import synthesis_buffers as pixel_buffers
+from dubstream.runtime.platforms.stages import synthesis_buffers as pixel_buffers
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.cuda_array import CudaArray
 from dubstream.runtime.streaming.cuda_graph import graphed

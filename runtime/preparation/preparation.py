@@ -6,8 +6,8 @@
         references-KEY3/              one expression, one D-Net
             references-NNNNN.pngs     the stabilised references of a chunk
 
-Units of `dubstream.runtime.job.units` in folders named by what they depend on, so dubbing one video into
-many languages pays once, another expression pays for its references alone, and a killed job resumes.
+Units of `dubstream.runtime.units.unit_folder` in folders named by what they depend on, so dubbing one video
+into many languages pays once, another expression pays for its references alone, and a killed job resumes.
 References are made for the chunks an output needs, no others.
 """
 
@@ -28,18 +28,18 @@ from dubstream.engines.errors import RetryError
 from dubstream.engines.facts import digest_facts
 from dubstream.kernels.boxes import Box
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.clip_faces import CHUNK_FRAMES, Clip, ClipFaces, TrackedFace
-from dubstream.runtime.job.expression import Expression
-from dubstream.runtime.job.options import DubOptions
-from dubstream.runtime.job.platforms import Platform
-from dubstream.runtime.job.references import ReferenceReader, ReferenceWriter, chunk_name
-from dubstream.runtime.job.regress import Picture, cropped
-from dubstream.runtime.job.restore_references import ReferenceRestorer
-from dubstream.runtime.job.stabilise import Stabiliser
-from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.media.probe import VideoInfo
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions
+from dubstream.runtime.platforms.platform import Platform
+from dubstream.runtime.preparation.clip_faces import CHUNK_FRAMES, Clip, ClipFaces, TrackedFace
+from dubstream.runtime.preparation.expression import Expression
+from dubstream.runtime.preparation.references import ReferenceReader, ReferenceWriter, chunk_name
+from dubstream.runtime.preparation.regress import Picture, cropped
+from dubstream.runtime.preparation.restore_references import ReferenceRestorer
+from dubstream.runtime.preparation.stabilise import Stabiliser
 from dubstream.runtime.progress import Progress
+from dubstream.runtime.timing import Timing
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from dubstream.kernels.parse_mask import face_masks, mask_in_window
 from dubstream.kernels.planes import RGB_SIGNED, from_planes
 from dubstream.kernels.restore_paste import add_restored
 from dubstream.runtime.faces.geometry import CANONICAL
-from dubstream.runtime.job.stages import HostStage
+from dubstream.runtime.platforms.stages import HostStage
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.stages import EngineStage, Stage
 

@@ -19,16 +19,16 @@ from dubstream.engines.engine import Engine
 from dubstream.engines.store import PlanStore
 from dubstream.kernels import nvrtc
 from dubstream.kernels.modules import KernelModules
-from dubstream.runtime.job.backend import TENSORRT, Backend
-from dubstream.runtime.job.cuda_stages import (
+from dubstream.runtime.options.backend import TENSORRT, Backend
+from dubstream.runtime.options.dub import StreamOptions
+from dubstream.runtime.platforms.cuda_stages import (
     NetworkStage,
     fill_tables,
     load_kernels,
     synthesis_buffers,
     synthesis_stages,
 )
-from dubstream.runtime.job.options import StreamOptions
-from dubstream.runtime.job.platforms import Platform
+from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.cuda_graph import graphed
@@ -159,7 +159,7 @@ def _tell_wait(artifact: Artifact) -> None:
 def open_cuda(
     backend: Backend, stream: StreamOptions, *, plans: Path | None, secret: Path | None, progress: Progress
 ) -> Iterator[CudaPlatform]:
-    """See `dubstream.runtime.job.platforms.open_platform`."""
+    """See `dubstream.runtime.platforms.platform.open_platform`."""
     with CudaDevice(backend.device) as device:
         platform: CudaPlatform
         if backend.name == TENSORRT:

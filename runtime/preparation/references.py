@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.errors import StorageError
-from dubstream.runtime.job.units import UnitFolder
+from dubstream.runtime.units.unit_folder import UnitFolder
 
 PNG_COMPRESSION = 1
 """Fastest level: a 256 x 256 picture takes about 3 ms, far below the network that made it."""

@@ -14,12 +14,12 @@ from dubstream.runtime.expression import ExpressionOptions
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
-from dubstream.runtime.job.backend import HOST, Backend
-from dubstream.runtime.job.finish_options import FinishOptions
-from dubstream.runtime.job.timeline import AudioMode
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
+from dubstream.runtime.options.backend import HOST, Backend
+from dubstream.runtime.options.finish import FinishOptions
 from dubstream.runtime.speakers import Speaker
+from dubstream.runtime.timeline import AudioMode
 
 MAX_BATCH = min(spec.max_batch for spec in map(SPECS.__getitem__, CORE))
 """The largest batch every network takes."""

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from dubstream.engines.artifact import Artifact
-from dubstream.runtime.job.expression import open_expression
-from dubstream.runtime.job.options import DubOptions
-from dubstream.runtime.job.platforms import open_platform
-from dubstream.runtime.job.prepare import Preparation
-from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions
+from dubstream.runtime.platforms.platform import open_platform
+from dubstream.runtime.preparation.expression import open_expression
+from dubstream.runtime.preparation.preparation import Preparation
 from dubstream.runtime.progress import Progress, silent
+from dubstream.runtime.timing import Timing
 
 
 @dataclass(frozen=True)

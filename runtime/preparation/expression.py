@@ -16,17 +16,17 @@ import numpy.typing as npt
 from dubstream.engines.artifact import Artifact
 from dubstream.runtime.coefficients import EXPRESSION
 from dubstream.runtime.expression import FaceSource, TemplateMix
-from dubstream.runtime.job.clip_faces import CHUNK_FRAMES, Clip, ClipFaces
-from dubstream.runtime.job.options import DubOptions
-from dubstream.runtime.job.platforms import Platform
-from dubstream.runtime.job.regress import Picture
-from dubstream.runtime.job.timeline import AudioMode, plan_timeline
-from dubstream.runtime.job.timing import Timing
 from dubstream.runtime.media.opening import content_digest
 from dubstream.runtime.media.picture import read_picture
 from dubstream.runtime.media.probe import VideoInfo, probe_video
 from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.dub import DubOptions
+from dubstream.runtime.platforms.platform import Platform
+from dubstream.runtime.preparation.clip_faces import CHUNK_FRAMES, Clip, ClipFaces
+from dubstream.runtime.preparation.regress import Picture
 from dubstream.runtime.progress import Progress
+from dubstream.runtime.timeline import AudioMode, plan_timeline
+from dubstream.runtime.timing import Timing
 
 Rows = npt.NDArray[np.float32]
 

@@ -1,0 +1,1 @@
+"""The first pass: faces, coefficients, expression and references of a clip, made once and kept."""
