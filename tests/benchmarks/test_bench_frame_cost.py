@@ -24,7 +24,7 @@ from dubstream.runtime.emotion import EmotionOptions
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
-from dubstream.runtime.preparation import clip_faces
+from dubstream.runtime.preparation import clip_faces, preparation
 from dubstream.runtime.timing import NetworkWork
 
 astronaut = pytest.importorskip("skimage.data").astronaut
