@@ -103,7 +103,8 @@ class Child:
 def _load(path: str) -> Any:
     file = Path(path)
     if file.stem not in sys.modules:
-        sys.path.insert(0, str(file.parent))
+        # Helpers lie beside a test or in a folder above it, as with pytest's own path.
+        sys.path[:0] = [str(folder) for folder in file.parents if folder.is_relative_to(TESTS)]
         specification = importlib.util.spec_from_file_location(file.stem, file)
         assert specification is not None
         assert specification.loader is not None

@@ -126,7 +126,7 @@ print(hashlib.sha256(path.read_bytes()).hexdigest())
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_bytes_repeat_whatever_memory_held_before(tmp_path: Path, threads: str) -> None:
     # Poisoned allocations show an encoder that reads what it never wrote; see the note in writer.py.
-    script = TWO_GROUPS.format(tests=str(Path(__file__).parents[1]))
+    script = TWO_GROUPS.format(tests=str(Path(__file__).parents[2]))
     digests = set()
     for poison in ("0", "85", "255"):
         done = subprocess.run(
@@ -200,7 +200,7 @@ for allowed in range(0, 60000, 6000):
 
 
 def test_a_full_disk_at_any_point_is_a_storage_error_without_a_file(tmp_path: Path) -> None:
-    script = FULL_DISK.format(tests=str(Path(__file__).parents[1]))
+    script = FULL_DISK.format(tests=str(Path(__file__).parents[2]))
     path = tmp_path / "s.mp4"
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
