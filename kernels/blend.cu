@@ -20,6 +20,7 @@
 // Windows of one frame must not overlap within a launch. Reference: dubstream.kernels.blend (multiband, face_mask).
 // Launcher: dubstream.kernels.launchers.
 #include "pixels.cuh"
+#include "face_mask.cuh"
 
 struct Item {
     int frame;
@@ -114,13 +115,6 @@ __device__ inline float face_level(const float* plane, int width, int height, bo
     return sum < 0.0f ? 0.0f : sum > 255.0f ? 255.0f : sum;
 }
 
-// Smoothstep from 0 at distance 0 to 1 at `width`; a step where the width is 0.
-__device__ inline float ramp(float distance, float width) {
-    float t = distance / (width > 1e-9f ? width : 1e-9f);
-    t = t < 0.0f ? 0.0f : t > 1.0f ? 1.0f : t;
-    return t * t * (3.0f - 2.0f * t);
-}
-
 // Distances are fractions of the face box; see FaceMaskShape.
 extern "C" __global__ void blend_start(const u8* __restrict__ frames, long long frame_bytes, int pitch_bytes,
                                        const int* __restrict__ items, const float* __restrict__ enhanced,
@@ -135,11 +129,8 @@ extern "C" __global__ void blend_start(const u8* __restrict__ frames, long long 
     int box_x = item.x1 + x - item.box_x1, box_y = item.y1 + y - item.box_y1;
     float4 value = {0.0f, 0.0f, 0.0f, 0.0f};
     if (box_x >= 0 && box_y >= 0 && box_x < box_width && box_y < box_height) {
-        float across = (static_cast<float>(box_x) + 0.5f) / static_cast<float>(box_width);
-        float down = (static_cast<float>(box_y) + 0.5f) / static_cast<float>(box_height);
-        float above = ramp(down - top, top_feather), below = ramp(1.0f - bottom - down, bottom_feather);
-        float nearest = across < 1.0f - across ? across : 1.0f - across;
-        value.w = (above < below ? above : below) * ramp(nearest - side, side_feather);
+        const MaskShape shape = {top, top_feather, side, side_feather, bottom, bottom_feather};
+        value.w = mask_in_box(box_x, box_y, box_width, box_height, shape);
 
         bool cubic = box_width > face_width || box_height > face_height;
         Span columns = cubic ? cubic_span(box_x, box_width, face_width) : area_span(box_x, box_width, face_width);
