@@ -7,6 +7,7 @@ read the tables when they run, so they can be captured in a CUDA graph and repla
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, dataclass
 
 from dubstream.kernels.blend_table import BlendTable
@@ -14,6 +15,7 @@ from dubstream.kernels.face_inputs import FACE, LIPS
 from dubstream.kernels.face_mask import FaceMaskShape
 from dubstream.kernels.modules import KernelModules
 from dubstream.kernels.nv12 import YuvMatrix
+from dubstream.kernels.upper_face import SEEN, UPPER_FACE
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,24 @@ class DeviceFrames:
     def arguments(self) -> tuple[int, int, int, int, int]:
         """As every kernel takes them."""
         return self.address, self.frame_bytes, self.pitch_bytes, self.width, self.height
+
+
+@dataclass(frozen=True)
+class FaceChange:
+    """A network's input and output on the device, both pictures or both planes.
+
+    Attributes:
+        before, after: addresses of uint8 BGR (count, side, side, 3), or of float32 BGR (count, 3, side, side)
+            in [-1, 1].
+        side: pixels.
+        finite: of planes, the address of uint8 (count, 1), cleared where a change to be added was no finite
+            number and the frame stayed as it was; None for pictures, whose bytes always are.
+    """
+
+    before: int
+    after: int
+    side: int
+    finite: int | None = None
 
 
 class Launchers:
@@ -227,6 +247,54 @@ class Launchers:
         for level in reversed(range(table.levels - 1)):
             self._launch("blend_collapse", table.threads(level), *work, level, stream=stream)
         self._launch("blend_finish", window, *frames.arguments[:3], *work, stream=stream)
+
+    def upper_face_planes(
+        self, frames: DeviceFrames, items: int, count: int, planes: int, finite: int, *, stream: object
+    ) -> None:
+        """Faces as the emotion network takes them in float32.
+
+        Args:
+            frames: the source.
+            items: address of int32 (count, 5): frame, face box.
+            count: faces.
+            planes: address of float32 (count, 3, 128, 128), written BGR in [-1, 1].
+            finite: address of uint8 (count, 1), written 1; see `change_upper_faces`.
+            stream: where to enqueue.
+        """
+        threads = (SEEN, SEEN, count)
+        self._launch("upper_face_planes", threads, *frames.arguments, items, planes, finite, stream=stream)
+
+    def change_upper_faces(
+        self,
+        frames: DeviceFrames,
+        items: int,
+        count: int,
+        change: FaceChange,
+        strength: float,
+        *,
+        largest: tuple[int, int],
+        shape: FaceMaskShape = UPPER_FACE,
+        stream: object,
+    ) -> None:
+        """What a network changed, added to the upper faces in place.
+
+        Args:
+            frames: written inside the boxes only.
+            items: address of int32 (count, 5): frame, face box inside it; boxes of a frame do not overlap.
+            count: faces.
+            change: the network's pictures.
+            strength: factor of the change.
+            largest: width, height no box exceeds.
+            shape: where it shows.
+            stream: where to enqueue.
+        """
+        rows = math.ceil((1 - shape.bottom) * largest[1])  # nothing shows below
+        threads = (largest[0], max(rows, 1), count)
+        where = (*frames.arguments[:3], items, change.before, change.after, change.side, strength)
+        if change.finite is None:
+            self._launch("change_by_pictures", threads, *where, *astuple(shape), stream=stream)
+        else:
+            self._launch("change_by_planes", threads, *where, *astuple(shape), change.finite, stream=stream)
 
     def nv12_to_bgr(
         self,

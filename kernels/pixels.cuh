@@ -64,3 +64,37 @@ __device__ inline u8 sample_picture(const u8* picture, int width, int channel, T
     return mix_bilinear(upper[3 * across.low], upper[3 * across.high], lower[3 * across.low],
                         lower[3 * across.high], across, down);
 }
+
+// Where one pixel of a resized box comes from. A box that leaves its frame repeats the frame's edge.
+struct BoxTap {
+    const u8 *upper, *lower;  // rows
+    int left, right;
+    Tap across, down;
+};
+
+// item: frame, x1, y1, x2, y2. Pixel (x, y) of the box at width x height.
+__device__ inline BoxTap box_tap(const u8* frames, long long frame_bytes, int pitch_bytes, int frame_width,
+                                 int frame_height, const int* item, int x, int y, int width, int height) {
+    BoxTap tap;
+    tap.across = bilinear_tap(x, width, item[3] - item[1]);
+    tap.down = bilinear_tap(y, height, item[4] - item[2]);
+    tap.left = clamp_int(item[1] + tap.across.low, 0, frame_width - 1);
+    tap.right = clamp_int(item[1] + tap.across.high, 0, frame_width - 1);
+    int above = clamp_int(item[2] + tap.down.low, 0, frame_height - 1);
+    int below = clamp_int(item[2] + tap.down.high, 0, frame_height - 1);
+    tap.upper = frames + frame_offset(item[0], frame_bytes, above, pitch_bytes, 0);
+    tap.lower = frames + frame_offset(item[0], frame_bytes, below, pitch_bytes, 0);
+    return tap;
+}
+
+__device__ inline u8 sample_box(const BoxTap& tap, int channel) {
+    return mix_bilinear(tap.upper[3 * tap.left + channel], tap.upper[3 * tap.right + channel],
+                        tap.lower[3 * tap.left + channel], tap.lower[3 * tap.right + channel], tap.across, tap.down);
+}
+
+// Position of an affine map in 1/32 pixel, from products rounded to 1/1024: OpenCV's rule.
+__device__ inline int fine_position(double by_x, double by_y, double offset, int x, int y) {
+    int along_x = static_cast<int>(rint(by_x * x * 1024.0));
+    int along_y = static_cast<int>(rint((by_y * y + offset) * 1024.0));
+    return (along_y + 16 + along_x) >> 5;
+}

@@ -9,32 +9,16 @@
 // Reference: dubstream.kernels.resample (crop_resize, warp_affine). Launcher: dubstream.kernels.launchers.
 #include "pixels.cuh"
 
-// items: int32 (n, 5): frame, x1, y1, x2, y2. A box that leaves its frame repeats the frame's edge.
+// items: int32 (n, 5): frame, x1, y1, x2, y2.
 extern "C" __global__ void crop_resize(const u8* __restrict__ frames, long long frame_bytes, int pitch_bytes,
                                        int frame_width, int frame_height, const int* __restrict__ items,
                                        u8* __restrict__ out, int out_width, int out_height) {
     int x = thread_x(), y = thread_y(), z = thread_z();
     if (x >= out_width || y >= out_height) return;
-    const int* item = items + 5 * z;
-    Tap across = bilinear_tap(x, out_width, item[3] - item[1]);
-    Tap down = bilinear_tap(y, out_height, item[4] - item[2]);
-    int left = clamp_int(item[1] + across.low, 0, frame_width - 1);
-    int right = clamp_int(item[1] + across.high, 0, frame_width - 1);
-    int above = clamp_int(item[2] + down.low, 0, frame_height - 1);
-    int below = clamp_int(item[2] + down.high, 0, frame_height - 1);
-    const u8* upper = frames + frame_offset(item[0], frame_bytes, above, pitch_bytes, 0);
-    const u8* lower = frames + frame_offset(item[0], frame_bytes, below, pitch_bytes, 0);
+    BoxTap tap = box_tap(frames, frame_bytes, pitch_bytes, frame_width, frame_height, items + 5 * z, x, y, out_width,
+                         out_height);
     u8* pixel = out + 3 * ((static_cast<long long>(z) * out_height + y) * out_width + x);
-    for (int c = 0; c < 3; ++c)
-        pixel[c] = mix_bilinear(upper[3 * left + c], upper[3 * right + c], lower[3 * left + c],
-                                lower[3 * right + c], across, down);
-}
-
-// Position of an affine map in 1/32 pixel, from products rounded to 1/1024: OpenCV's rule.
-__device__ inline int fine_position(double by_x, double by_y, double offset, int x, int y) {
-    int along_x = static_cast<int>(rint(by_x * x * 1024.0));
-    int along_y = static_cast<int>(rint((by_y * y + offset) * 1024.0));
-    return (along_y + 16 + along_x) >> 5;
+    for (int c = 0; c < 3; ++c) pixel[c] = sample_box(tap, c);
 }
 
 // One channel of a frame, or the border's colour outside it.

@@ -9,7 +9,7 @@ from pathlib import Path
 from dubstream.engines.errors import InternalError
 
 FOLDER = Path(__file__).parent
-SUBJECTS = ("resample", "face_inputs", "blend", "paste", "nv12")
+SUBJECTS = ("resample", "face_inputs", "blend", "paste", "nv12", "emotion")
 
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 _CPU_ONLY = re.compile(r"^#ifdef DUBSTREAM_ON_CPU\n.*?^#endif\n", re.MULTILINE | re.DOTALL)

@@ -19,6 +19,8 @@ from dubstream.kernels.checks import F32, U8, check_picture
 from dubstream.kernels.face_mask import FaceMaskShape, face_mask
 from dubstream.kernels.workspace import Workspace, thread_workspace
 
+SEEN = 128  # pixels, side of what the network sees in float32
+
 UPPER_FACE = FaceMaskShape(top=0.02, top_feather=0.08, bottom=0.44, bottom_feather=0.12)
 """Full down to 0.44 of the box's height and nothing from 0.56 on: where the synthesised face takes over."""
 

@@ -15,10 +15,12 @@ from dubstream.kernels.blend_table import blend_table
 from dubstream.kernels.boxes import cut
 from dubstream.kernels.face_inputs import face_inputs
 from dubstream.kernels.face_mask import FaceMaskShape
-from dubstream.kernels.launchers import DeviceFrames, Launchers
+from dubstream.kernels.launchers import DeviceFrames, FaceChange, Launchers
 from dubstream.kernels.nv12 import BT601, BT601_FULL, BT709, BT709_FULL, bgr_to_nv12, nv12_to_bgr
 from dubstream.kernels.paste import paste
+from dubstream.kernels.planes import BGR_SIGNED, to_planes
 from dubstream.kernels.resample import crop_resize, warp_affine
+from dubstream.kernels.upper_face import SEEN, change_upper_face
 
 SIZES = [(1, 1), (1, 9), (7, 2), (31, 45), (64, 33), (90, 121)]  # height, width
 NOBODY = object()  # the stream: these launches run at once
@@ -257,6 +259,100 @@ def case_values_that_are_no_numbers(kernels: Launchers) -> None:
     assert (frame[40:44, 30:40] == 0).all()
 
 
+def inner_boxes(rng: np.random.Generator, size: tuple[int, int], count: int) -> np.ndarray:
+    """Items of boxes inside their frames, one frame each; the last is its whole frame."""
+    height, width = size
+    boxes = [random_box(rng, width, height) for _ in range(count - 1)]
+    inside = [(x1, y1, min(x2, width), min(y2, height)) for x1, y1, x2, y2 in boxes]
+    return np.array([(index, *box) for index, box in enumerate([*inside, (0, 0, width, height)])], np.int32)
+
+
+def case_upper_face_planes(kernels: Launchers) -> None:
+    for seed, (height, width) in enumerate(SIZES):
+        rng = np.random.default_rng(seed)
+        memory, frames = frames_with_gaps(rng, 3, height, width)
+        items = inner_boxes(rng, (height, width), 3)
+        out, finite = np.empty((3, 3, SEEN, SEEN), np.float32), np.zeros((3, 1), np.uint8)
+        kernels.upper_face_planes(frames, address(items), 3, address(out), address(finite), stream=NOBODY)
+        assert (finite == 1).all()
+        for found, item in zip(out, items, strict=True):
+            face = crop_resize(
+                views(memory, height, width)[item[0]], item[1:], np.empty((384, 384, 3), np.uint8)
+            )
+            expected = to_planes(face[1::3, 1::3], BGR_SIGNED, out=np.empty_like(found))
+            assert_same_bytes(np.rint((found + 1) * 127.5), np.rint((expected + 1) * 127.5))
+            assert np.abs(found - expected).max() <= 1 / 100
+
+
+def network_faces(
+    rng: np.random.Generator, count: int, side: int, *, planes: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A network's input and output; their difference goes far beyond what a frame can show."""
+    if planes:
+        pair = (rng.uniform(-1, 1, (count, 3, side, side)).astype(np.float32) for _ in range(2))
+    else:
+        pair = (rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8) for _ in range(2))
+    before, after = pair
+    return before, after
+
+
+def levels_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What `change_upper_face` takes."""
+    change = after.astype(np.float32) - before
+    return (
+        change
+        if before.dtype == np.uint8
+        else np.ascontiguousarray(change.transpose(1, 2, 0) * np.float32(127.5))
+    )
+
+
+def case_change_upper_faces(kernels: Launchers) -> None:
+    frame_sizes = [*SIZES, (200, 223)]
+    differing = total = 0
+    for seed, (size, planes, strength) in enumerate(
+        (size, planes, strength) for size in frame_sizes for planes, strength in ((True, 1.0), (False, 0.3))
+    ):
+        rng = np.random.default_rng(seed)
+        memory, frames = frames_with_gaps(rng, 3, *size)
+        before_launch, items = memory.copy(), inner_boxes(rng, size, 3)
+        before, after = network_faces(rng, 3, SEEN if planes else 96, planes=planes)
+        finite = np.ones((3, 1), np.uint8)
+        kernels.change_upper_faces(
+            frames,
+            address(items),
+            3,
+            FaceChange(address(before), address(after), before.shape[2], address(finite) if planes else None),
+            strength,
+            largest=(size[1], size[0]),
+            stream=NOBODY,
+        )
+        assert (finite == 1).all()
+        expected = before_launch.copy()
+        for one, other, item in zip(before, after, items, strict=True):
+            frame = views(expected, *size)[item[0]]
+            change_upper_face(frame, levels_between(one, other), item[1:], strength)
+        change = np.abs(memory.astype(int) - expected)
+        assert change.max() <= 1
+        differing, total = differing + np.count_nonzero(change), total + change.size
+    assert differing <= 2 + total // 10_000  # products in another order, rounded at a tie
+
+
+def case_changes_that_are_no_numbers(kernels: Launchers) -> None:
+    """They are told, for the face that has them, and its frame keeps those bytes."""
+    rng = np.random.default_rng(3)
+    frame = np.stack([noise_picture(rng, 90, 80)] * 3)
+    source, where = frame.copy(), DeviceFrames.packed(address(frame), 90, 80)
+    items = np.array([(index, 4, 5, 74, 85) for index in range(3)], np.int32)
+    before = np.zeros((3, 3, SEEN, SEEN), np.float32)
+    after, finite = before.copy(), np.ones((3, 1), np.uint8)
+    after[0, 0, 20:30, 50:60], after[2, 2, 40, 64:70] = np.inf, np.nan
+    after[1, :, 100:] = np.nan  # below what shows
+    faces = FaceChange(address(before), address(after), SEEN, address(finite))
+    kernels.change_upper_faces(where, address(items), 3, faces, 1.0, largest=(70, 80), stream=NOBODY)
+    assert finite[:, 0].tolist() == [0, 1, 0]
+    assert (frame == source).all()
+
+
 def case_planted_overrun(kernels: Launchers) -> None:
     """One pixel more than the output holds: proves that the sanitizer sees what kernels do."""
     frame, out = np.zeros((40, 40, 3), np.uint8), np.empty(3 * 1000 - 3, np.uint8)
@@ -274,6 +370,9 @@ CASES = [
     case_blend,
     case_blend_of_nothing,
     case_values_that_are_no_numbers,
+    case_upper_face_planes,
+    case_change_upper_faces,
+    case_changes_that_are_no_numbers,
 ]
 
 

@@ -9,7 +9,7 @@ from dubstream.engines.errors import DeviceError, InternalError
 from dubstream.kernels import modules
 from dubstream.kernels.blend_table import blend_table
 from dubstream.kernels.face_mask import FaceMaskShape
-from dubstream.kernels.launchers import DeviceFrames, Launchers
+from dubstream.kernels.launchers import DeviceFrames, FaceChange, Launchers
 from dubstream.kernels.modules import BLOCK, KernelModules
 from dubstream.kernels.nv12 import BT709
 from dubstream.kernels.sources import SUBJECTS, signatures
@@ -81,6 +81,10 @@ def test_every_operation_launches_with_matching_arguments(launchers: Launchers, 
     launchers.paste(FRAMES, 1, 4, 2, (384, 384), largest=(300, 310), stream=STREAM)
     launchers.nv12_to_bgr(1, 2, 2048, (1279, 719), BT709, 3, stream=STREAM)
     launchers.bgr_to_nv12(3, (1279, 719), BT709, 1, 2, 2048, stream=STREAM)
+    launchers.upper_face_planes(FRAMES, 1, 4, 2, 3, stream=STREAM)
+    for finite in (4, None):
+        face = FaceChange(2, 3, 128, finite)
+        launchers.change_upper_faces(FRAMES, 1, 4, face, 0.5, largest=(300, 310), stream=STREAM)
     assert [(name, grid) for name, grid, *_ in calls] == [
         ("warp_affine", (8, 32, 4)),
         ("face_pictures", (12, 48, 4)),
@@ -89,8 +93,12 @@ def test_every_operation_launches_with_matching_arguments(launchers: Launchers, 
         ("paste", (10, 39, 4)),
         ("nv12_to_bgr", (40, 90, 1)),
         ("bgr_to_nv12", (20, 45, 1)),
+        ("upper_face_planes", (4, 16, 4)),
+        # Nothing shows below 0.56 of a box: 174 of 310 rows.
+        ("change_by_planes", (10, 22, 4)),
+        ("change_by_pictures", (10, 22, 4)),
     ]
-    assert calls[-1][4] == (3, 1279, 719, 0.2126, 0.0722, 0, 1, 2, 2048)
+    assert calls[6][4] == (3, 1279, 719, 0.2126, 0.0722, 0, 1, 2, 2048)
 
 
 def test_a_blend_goes_down_the_pyramid_and_up_again(launchers: Launchers, calls: list) -> None:
