@@ -20,29 +20,8 @@
 // Windows of one frame must not overlap within a launch. Reference: dubstream.kernels.blend (multiband, face_mask).
 // Launcher: dubstream.kernels.launchers.
 #include "pixels.cuh"
+#include "blend.cuh"
 #include "face_mask.cuh"
-
-struct Item {
-    int frame;
-    int box_x1, box_y1, box_x2, box_y2;
-    int x1, y1, x2, y2;  // window
-    int levels;
-};
-
-struct Level {
-    float4* pixels;
-    int width, height;
-};
-
-__device__ inline Level level_of(float4* arena, long long item_pixels, const Item& item, int z, int level) {
-    Level found = {arena + z * item_pixels, item.x2 - item.x1, item.y2 - item.y1};
-    for (int k = 0; k < level; ++k) {
-        found.pixels += static_cast<long long>(found.width) * found.height;
-        found.width = (found.width + 1) / 2;
-        found.height = (found.height + 1) / 2;
-    }
-    return found;
-}
 
 // The source samples along one axis that make one target sample, and what they weigh.
 struct Span {
