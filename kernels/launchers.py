@@ -228,8 +228,25 @@ class Launchers:
             shape: the mask.
             stream: where to enqueue.
         """
-        work = (items, arena, table.item_pixels)
-        window = (*table.largest, table.count)
+        self.start_blend(frames, items, table, enhanced, face_size, arena, shape=shape, stream=stream)
+        self.blend_bands(frames, items, table, arena, stream=stream)
+
+    def start_blend(
+        self,
+        frames: DeviceFrames,
+        items: int,
+        table: BlendTable,
+        enhanced: int,
+        face_size: tuple[int, int],
+        arena: int,
+        *,
+        shape: FaceMaskShape,
+        stream: object,
+    ) -> None:
+        """The first step of `blend_faces`, with its arguments: face minus source, and the mask, in the arena.
+
+        `frames` are read only.
+        """
         start = (
             *frames.arguments[:3],
             items,
@@ -239,14 +256,20 @@ class Launchers:
             arena,
             table.item_pixels,
         )
-        self._launch("blend_start", window, *start, stream=stream)
+        self._launch("blend_start", table.threads(0), *start, stream=stream)
+
+    def blend_bands(
+        self, frames: DeviceFrames, items: int, table: BlendTable, arena: int, *, stream: object
+    ) -> None:
+        """The rest of `blend_faces`, with its arguments: bands of the arena's differences into the frames."""
+        work = (items, arena, table.item_pixels)
         for level in range(table.levels - 1):
             self._launch("blend_reduce", table.threads(level + 1), *work, level, stream=stream)
         for level in range(table.levels):
             self._launch("blend_band", table.threads(level), *work, level, stream=stream)
         for level in reversed(range(table.levels - 1)):
             self._launch("blend_collapse", table.threads(level), *work, level, stream=stream)
-        self._launch("blend_finish", window, *frames.arguments[:3], *work, stream=stream)
+        self._launch("blend_finish", table.threads(0), *frames.arguments[:3], *work, stream=stream)
 
     def upper_face_planes(
         self, frames: DeviceFrames, items: int, count: int, planes: int, finite: int, *, stream: object
