@@ -19,7 +19,7 @@ from dubstream.kernels.face_align import GFPGAN_POINTS, similarity
 from dubstream.runtime.audio import mel_window, window_start
 from dubstream.runtime.blackout import check_dubbed
 from dubstream.runtime.faces.geometry import Pads, face_extent, padded_box
-from dubstream.runtime.platforms.emotion_stages import Emotion
+from dubstream.runtime.platforms.emotion_stages import EMOTION_FINITE, Emotion
 from dubstream.runtime.platforms.finish_stages import Finish
 from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.preparation.preparation import Prepared
@@ -142,6 +142,7 @@ class Synthesiser:
         """
 
         def drain(slot: Slot) -> None:
+            _check_emotions(slot)
             dubbed = iter(slot.outputs["dubbed"])
             for item in slot.context:
                 write(item.frame if item.reference is None else self._checked(item, next(dubbed)))
@@ -195,3 +196,13 @@ class Synthesiser:
                 inputs["to_aligned"][position] = scene.to_aligned(item.source)
             inputs["mel"][position] = mel_window(scene.mel, window_start(item.output, scene.timeline.rate))
         self._platform.finish_fill(slot)
+
+
+def _check_emotions(slot: Slot) -> None:
+    if EMOTION_FINITE not in slot.outputs:
+        return
+    dubbed = (item.output for item in slot.context if item.reference is not None)
+    for output, finite in zip(dubbed, slot.outputs[EMOTION_FINITE][: slot.count], strict=True):
+        if not finite:
+            cause = InternalError("the change of the upper face is NaN or infinity")
+            raise StageError("emotion", output, cause)

@@ -106,7 +106,7 @@ class DubOptions:
         emotion: of the upper face.
 
     Raises:
-        UsageError: a finish or an emotion that the backend does not have, or a batch too large for a finish.
+        UsageError: a finish that the backend does not have, or a batch too large for a finish.
     """
 
     face: FaceOptions = field(default_factory=FaceOptions)
@@ -124,11 +124,6 @@ class DubOptions:
 
     def __post_init__(self) -> None:
         self._check_finish()
-        if self.emotion.networks and self.backend.on_gpu:
-            raise UsageError(
-                f"--emotion {self.emotion.name}: not on a GPU backend yet",
-                hint=f"--backend {HOST}, or --emotion original",
-            )
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -21,6 +21,11 @@ from dubstream.kernels import nvrtc
 from dubstream.kernels.modules import KernelModules
 from dubstream.runtime.options.backend import TENSORRT, Backend
 from dubstream.runtime.options.dub import StreamOptions
+from dubstream.runtime.platforms.cuda_emotion_stages import (
+    emotion_buffers,
+    emotion_stages,
+    fill_emotion_table,
+)
 from dubstream.runtime.platforms.cuda_stages import (
     NetworkStage,
     fill_tables,
@@ -28,6 +33,7 @@ from dubstream.runtime.platforms.cuda_stages import (
     synthesis_buffers,
     synthesis_stages,
 )
+from dubstream.runtime.platforms.emotion_stages import Emotion
 from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.streaming.cuda import CudaDevice
@@ -64,9 +70,14 @@ class CudaPlatform(Platform):
         """Crop, L-Net, E-Net and blend."""
         return synthesis_stages(self._cuda, lnet, enet, modules=self._kernels)
 
+    def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:
+        """An emotion of the upper face; see `dubstream.runtime.platforms.cuda_emotion_stages`."""
+        return emotion_buffers(emotion), emotion_stages(self._cuda, emotion, modules=self._kernels)
+
     def finish_fill(self, slot: Slot) -> None:
         """The tables the kernels read."""
         fill_tables(slot)
+        fill_emotion_table(slot)
 
     @cached_property
     def _kernels(self) -> KernelModules:

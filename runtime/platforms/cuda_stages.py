@@ -8,7 +8,7 @@ frames: on the compute stream a table would wait behind the next batch's frames 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -95,8 +95,8 @@ def load_kernels(device: CudaDevice) -> KernelModules:
 class NetworkStage(EngineStage):
     """An `EngineStage` that knows whether its engine can be captured in a CUDA graph."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+    def __init__(self, engine: Engine, buffers: Mapping[str, str] | None = None) -> None:
+        super().__init__(engine, buffers)
         # ONNX Runtime has a stream of its own and allocates when it likes.
         self.capturable = engine.backend == "tensorrt"
 
@@ -135,7 +135,7 @@ class FaceInputsStage:
             faces, references = self._pictures
         launch = self._launchers
         launch.face_pictures(
-            _frames(arrays["frames"]), arrays["references"].ptr, arrays["face_items"].ptr, count,
+            frames_of(arrays["frames"]), arrays["references"].ptr, arrays["face_items"].ptr, count,
             faces.ptr, references.ptr, stream=native,
         )  # fmt: skip
         if _takes_planes(slot):
@@ -188,7 +188,7 @@ class BlendStage:
         # Only the sizes of these tables are used here; their rows went up with the frames.
         for table in self._parts(slot, 0, count):
             self._launchers.blend_faces(
-                _frames(arrays["dubbed"]),
+                frames_of(arrays["dubbed"]),
                 arrays["blend_items"][done:].ptr,
                 table,
                 enhanced[done:].ptr,
@@ -226,7 +226,8 @@ def _blend_table(slot: Slot, first: int, stop: int, settings: BlendSettings) -> 
     return blend_table(range(first, stop), boxes, width, height, settings)
 
 
-def _frames(array: CudaArray) -> DeviceFrames:
+def frames_of(array: CudaArray) -> DeviceFrames:
+    """A slot's frames on the device, as launchers take them."""
     _, height, width, _ = array.shape
     return DeviceFrames.packed(array.ptr, height, width)
 

@@ -23,6 +23,9 @@ from dubstream.runtime.platforms.stages import HostStage
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.stages import EngineStage, Stage
 
+EMOTION_FINITE = "emotion_finite"
+"""The output buffer of stages that cannot raise: uint8 (1,), 0 where the network gave NaN or infinity."""
+
 
 @dataclass(frozen=True)
 class Emotion:

@@ -91,16 +91,9 @@ class Platform(ABC):
             hint=f"--backend {HOST}, or --mask box --restore none",
         )
 
+    @abstractmethod
     def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:
-        """An emotion of the upper face: its slot buffers, and the stages that go before the blend or finish.
-
-        Raises:
-            DeviceError: not there on this platform.
-        """
-        raise DeviceError(
-            f"--emotion does not run with --backend {self.backend.name} yet",
-            hint=f"--backend {HOST}, or --emotion original",
-        )
+        """An emotion of the upper face: its slot buffers, and the stages that go before blend or finish."""
 
     def finish_fill(self, slot: Slot) -> None:  # noqa: B027
         """Last step of the second pass's `fill`: what the stages need beside the buffers of the host."""

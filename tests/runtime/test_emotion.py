@@ -69,12 +69,6 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_emotion(text)
 
 
-def test_a_gpu_backend_refuses_before_any_work() -> None:
-    with pytest.raises(UsageError, match="not on a GPU backend yet"):
-        DubOptions(backend=Backend("tensorrt"), emotion=EmotionOptions("sad"))
-    DubOptions(backend=Backend("tensorrt"))
-
-
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> DubRequest:
     folder = tmp_path_factory.mktemp("emotion")
