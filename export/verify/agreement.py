@@ -76,7 +76,8 @@ def row_of(
     nan = _counts(np.isnan, want, got)
     inf = _counts(np.isinf, want, got)
     if same and not any((*nan, *inf)) and rule == "noise floor":
-        problem = None if row.max_abs <= allowed else f"max abs {row.max_abs:.2e} (allowed {allowed:.1e})"
+        excess = f"{case} {tensor.name}: max abs {row.max_abs:.2e} (allowed {allowed:.1e})"
+        problem = None if row.max_abs <= allowed else excess
     return CaseRow(
         case,
         tensor.name,

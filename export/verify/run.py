@@ -144,10 +144,10 @@ def check(report: ChainReport) -> None:
             f"{first.network} {first.link} is required and was not run: {first.reason}{more}"
         )
     row = first.worst
+    assert row is not None  # a failed link has rows
     where = f"; {first.fault}" if first.fault is not None else ""
     raise VerificationError(
-        f"{first.network} {first.link} against {first.against}: "
-        f"{row.problem if row else 'no rows'}{where}{more}"
+        f"{first.network} {first.link} against {first.against}: {row.problem}{where}{more}"
     )
 
 

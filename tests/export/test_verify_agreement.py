@@ -78,6 +78,7 @@ def test_the_noise_floor_replaces_the_tolerance_where_there_is_one(error: float,
     assert bool(row) is holds
     assert (row.rule, row.allowed) == ("noise floor", pytest.approx(FLOOR_FACTOR * floor))
     assert row.share == pytest.approx(error, rel=1e-4)
+    assert row.problem.startswith("p/2 picture: max abs") is not holds
 
 
 def test_a_floor_below_the_tolerance_changes_nothing_and_excuses_no_nan() -> None:

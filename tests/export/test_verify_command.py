@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,8 @@ def test_a_fault_ends_with_one_and_names_link_and_module(
     page, golden = tmp_path / "report.html", tmp_path / "golden.json"
     assert verify(toy, "--report", str(page), "--save", str(golden)) == 1
     said = capsys.readouterr()
-    assert "error: halftoy fp16/onnx against fp32/onnx: " in said.err
+    finding = r"error: halftoy fp16/onnx against fp32/onnx: \w+/\d \w+: max abs \S+ \(allowed "
+    assert re.search(finding, said.err), said.err  # link, row and value
     assert "module 'core.conv'" in said.err
     assert "2 more findings" in said.err
     assert not golden.exists()  # only what holds becomes a golden
