@@ -16,6 +16,7 @@ from dubstream.engines.contract import NetworkSpec, TensorSpec
 from dubstream.export.fidelity import Array, fidelity_cases
 
 CHANNELS = (3, 6)  # one picture, or two of them in one tensor
+_SMALLEST_SIDE = 8  # pixels; below, three numbers of something are no picture
 LARGE_FLOW = 8.0
 """Factor on the driving window: D-Net's flow grows with it until its mapping saturates."""
 
@@ -70,11 +71,12 @@ def probes(spec: NetworkSpec, real: Mapping[str, Array] | None, *, quick: bool =
 
 
 def is_picture(tensor: TensorSpec) -> bool:
-    """Whether the tensor is square planes (N, 3 or 6, H, H) or pixels (N, H, H, 3)."""
+    """Whether the tensor is planes (N, 3 or 6, H, W) or pixels (N, H, W, 3)."""
     if len(tensor.shape) != 4:
         return False
-    _, first, second, last = tensor.shape
-    return (first in CHANNELS and second == last) or (last in CHANNELS and first == second)
+    first, second, last = (int(axis) for axis in tensor.shape[1:])
+    sides = (first, second) if last in CHANNELS else (second, last)
+    return (first in CHANNELS or last in CHANNELS) and min(sides) >= _SMALLEST_SIDE
 
 
 def ends_of(tensor: TensorSpec) -> tuple[float, float]:
@@ -135,10 +137,10 @@ def _checkerboard(tensor: TensorSpec) -> Array:
 def clip_inputs(
     spec: NetworkSpec, real: Mapping[str, Array] | None, frames: Sequence[Array]
 ) -> dict[str, Array]:
-    """`real` with every picture replaced by the frames' largest centred squares, in the tensor's own form.
+    """`real` with every picture replaced by the middle of the frames, as large as its form allows.
 
     Args:
-        spec: of pixels, (N, H, H, 3) uint8; other pictures stay those of `real`.
+        spec: of pixels, (N, H, W, 3) uint8; other pictures stay those of `real`.
         real: what the network's other inputs are taken from.
         frames: uint8 BGR (height, width, 3), at least one.
     """
@@ -148,17 +150,20 @@ def clip_inputs(
     count = len(frames)
     for tensor in spec.inputs:
         if tensor.dtype == "uint8" and is_picture(tensor):
-            side = int(tensor.shape[1])
-            squares = [
-                cv2.resize(_square(frame), (side, side), interpolation=cv2.INTER_AREA) for frame in frames
-            ]
-            inputs[tensor.name] = np.stack(squares)
+            height, width = int(tensor.shape[1]), int(tensor.shape[2])
+            inputs[tensor.name] = np.stack(
+                [
+                    cv2.resize(_middle(frame, width / height), (width, height), interpolation=cv2.INTER_AREA)
+                    for frame in frames
+                ]
+            )
     repeated = {name: np.resize(values, (count, *values.shape[1:])) for name, values in inputs.items()}
     return {tensor.name: repeated[tensor.name] for tensor in spec.inputs}
 
 
-def _square(frame: Array) -> Array:
+def _middle(frame: Array, aspect: float) -> Array:
+    """The largest centred part that is `aspect` times as wide as high."""
     height, width = frame.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return frame[top : top + side, left : left + side]
+    high, wide = min(height, max(1, round(width / aspect))), min(width, max(1, round(height * aspect)))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return frame[top : top + high, left : left + wide]

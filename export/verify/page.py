@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from dubstream.engines.contract import TensorSpec
+from dubstream.engines.contract import NetworkSpec, TensorSpec
 from dubstream.engines.page import Cell, Figure, Part, Section, Table, Verdict, check_page, write_page
 from dubstream.export.fidelity import Array
 from dubstream.export.half_check import growth
@@ -103,7 +103,7 @@ def _pictures(chain: NetworkChain, link: Link) -> Iterator[Figure]:
     want, got = domain.outputs(ROOT.name)[index], domain.outputs(link.name)[index]
     for tensor in domain.spec.outputs:
         if is_picture(tensor):
-            a, b = (_levels(values[tensor.name], tensor) for values in (want, got))
+            a, b = (shown_levels(values[tensor.name], tensor, domain.spec) for values in (want, got))
             factor = _factor(float(np.abs(a - b).max(initial=0.0)))
             label = f"{link.name} {tensor.name} on {probe.kind} inputs"
             yield Figure(_png(a), f"{label}: {ROOT.name}", True)
@@ -139,10 +139,14 @@ def _plot(errors: Sequence[float], title: str) -> bytes:
     return content.getvalue()
 
 
-def _levels(values: Array, tensor: TensorSpec) -> Array:
-    """The first item's picture as float BGR levels (H, W, 3) in 0 to 255; not finite becomes 0."""
-    low, high = (0.0, 1.0) if tensor.low is None else ends_of(tensor)
-    first = np.nan_to_num(values[0].astype(np.float64), posinf=high, neginf=low)
+def shown_levels(values: Array, tensor: TensorSpec, spec: NetworkSpec) -> Array:
+    """The first item's picture as float BGR levels (H, W, 3) in 0 to 255; NaN is black.
+
+    A picture without a range is shown in that of the network's first picture, as the pipeline clamps it.
+    """
+    pictures = (one for one in (tensor, *spec.inputs) if is_picture(one) and one.low is not None)
+    low, high = ends_of(next(pictures, tensor))
+    first = np.nan_to_num(values[0].astype(np.float64), nan=low, posinf=high, neginf=low)
     picture = first if tensor.shape[-1] == 3 else first[:3].transpose(1, 2, 0)
     if "RGB" in tensor.meaning:
         picture = picture[:, :, ::-1]

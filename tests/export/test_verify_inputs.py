@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dubstream.engines.contract import BATCH, TensorSpec
+from dubstream.engines.face_specs import FAN4, S3FD
 from dubstream.engines.half_specs import HALF_SPECS
 from dubstream.engines.specs import DNET, ENET, LNET, RECON, SPECS
 from dubstream.export.real_inputs import real_inputs
@@ -14,7 +15,7 @@ from dubstream.export.verify.inputs import clip_inputs, is_picture, probes
 PICTURES = ["constant/1", "saturated/1", "checkerboard/1"]
 
 
-@pytest.mark.parametrize("name", ["dnet", "lnet", "enet", "recon"])
+@pytest.mark.parametrize("name", list(SPECS))
 def test_probes_fit_both_specs_of_every_network(name: str) -> None:
     for spec, real in ((SPECS[name], None), (HALF_SPECS[name, "fp16"], real_inputs(name))):
         found = probes(spec, real)
@@ -58,6 +59,20 @@ def test_pictures_are_told_from_other_tensors() -> None:
         "faces", "edited", "warped",
     }  # fmt: skip
     assert is_picture(TensorSpec("x", "uint8", (BATCH, 8, 8, 3), 0, 255, ""))
+    assert all(is_picture(spec.input("image")) for spec in (S3FD, HALF_SPECS["s3fd", "fp16"]))
+    assert not any(is_picture(tensor) for spec in (S3FD, FAN4) for tensor in spec.outputs)
+    assert not is_picture(TensorSpec("points", "float32", (BATCH, 5, 2, 3), None, None, ""))
+
+
+def test_a_detector_sees_the_middle_of_a_frame_in_its_own_form() -> None:
+    spec = HALF_SPECS["s3fd", "fp16"]
+    for height, width in ((384, 1280), (800, 640)):
+        frame = np.zeros((height, width, 3), np.uint8)
+        top, left = (height - 384) // 2, (width - 640) // 2
+        frame[top : top + 384, left : left + 640] = 200
+        image = clip_inputs(spec, real_inputs("s3fd"), [frame])["image"]
+        spec.input("image").check(image)
+        assert (image == 200).all()
 
 
 def test_frames_of_a_clip_become_centred_squares() -> None:
