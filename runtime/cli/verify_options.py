@@ -75,7 +75,11 @@ Level = Annotated[
 ]
 Face = Annotated[
     str,
-    typer.Option("--face", help="largest, center, INDEX from the left, or x,y,w,h.", rich_help_panel=FACE),
+    typer.Option(
+        "--face",
+        help="largest, center, INDEX from the left, x,y,w,h, or a PICTURE of the person.",
+        rich_help_panel=FACE,
+    ),
 ]
 Gap = Annotated[
     int, typer.Option("--face-gap", help="Frames without a face that are bridged.", rich_help_panel=FACE)

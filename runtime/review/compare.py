@@ -181,7 +181,7 @@ def _measured(
     first, second = infos
     with VideoReader(first, request.limits) as of_first, VideoReader(second, request.limits) as of_second:
         if track is None and request.faces is not None:
-            track = prepared(request.faces, first, request.face)
+            track = prepared(request.faces, first, of_first, request.face)
         if track is None:
             track = tracked(first, of_first, request.face, progress)
         meter = Meter(track, first.width, first.height, request.pads, request.background_level)

@@ -13,6 +13,7 @@ from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.audio import AudioFile
 from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubRequest
 from dubstream.runtime.progress import Progress, silent
@@ -123,7 +124,8 @@ def _output_track(request: DubRequest) -> Track:
     found = [entry for entry in (request.cache / "prepared").iterdir() if entry.is_dir()]
     if len(found) != 1:
         raise UsageError(f"the cache {request.cache} holds {len(found)} preparations, expected a fresh cache")
-    track = prepared(found[0], info, options.face)
+    with VideoReader(info, options.limits) as reader:
+        track = prepared(found[0], info, reader, options.face)
     sources = plan_timeline(
         info.plan(options.limits), info.rate, _seconds(request), options.audio_mode
     ).sources

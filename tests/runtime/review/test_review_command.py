@@ -20,9 +20,11 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.artifacts import open_all
 from dubstream.runtime.cli.app import run
+from dubstream.runtime.faces.observations import Observations
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.review import faces
 from dubstream.runtime.review.two_dubs import parse_side
 
 FRAMES = 10
@@ -181,6 +183,35 @@ def test_a_clip_without_a_face_and_a_report_without_a_folder(
     code, _, errors = verify("video", faceless, faceless, "--report", tmp_path / "none" / "r.html")
     assert code == 2
     assert "no folder" in errors
+
+
+def test_a_picture_says_which_face(stock: Path, tmp_path: Path, verify: Run) -> None:
+    portrait = tmp_path / "person.png"
+    cv2.imwrite(str(portrait), talking(openness(FRAMES))[3])
+    pair = ("video", stock / "talk.mp4", stock / "dub.mp4", "--expect", "dubbed")
+    given = ("--faces", preparation(stock))
+    _, by_default, _ = verify(*pair, *given)
+    for source in ((), given):
+        code, by_picture, errors = verify(*pair, *source, "--face", portrait)
+        assert code == 0, errors
+        assert values(by_picture)["mouth_ssim"] == values(by_default)["mouth_ssim"]
+
+
+@pytest.mark.parametrize("source", ["tracked", "prepared"])
+def test_a_useless_picture_is_refused_before_the_video_is_looked_at(
+    stock: Path, tmp_path: Path, verify: Run, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setattr(faces, "observe", pytest.fail)
+    monkeypatch.setattr(Observations, "from_arrays", pytest.fail)
+    noise = tmp_path / "noise.png"
+    cv2.imwrite(str(noise), np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
+    given = ("--faces", preparation(stock)) if source == "prepared" else ()
+    for picture, words in ((noise, "noise.png', 160x120"), (tmp_path / "none.png", "none.png")):
+        code, found, errors = verify(
+            "video", stock / "talk.mp4", stock / "dub.mp4", "--face", picture, *given
+        )
+        assert (code, found) == (2, {})
+        assert words in errors
 
 
 def test_a_padded_odd_picture_is_compared_without_its_padding(
