@@ -1,0 +1,136 @@
+"""The whole job on the host and on the CUDA platform over the fake driver: our kernels as C++, toy networks.
+
+The stand-in for TensorRT computes with ONNX Runtime on the fake device's memory the moment it is enqueued, so
+the driver has to run all work at once here; the order of work is tested in `test_streaming_cuda_order.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import QUICK, write_portrait, write_speech
+from fake_cuda.control import FakeCuda
+from toy_half_networks import publish_half_toys
+
+from dubstream.engines.artifact import Artifact
+from dubstream.engines.engine import Binding, Engine
+from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
+from dubstream.engines.tensorrt.executor import Workspace
+from dubstream.kernels.modules import KernelModules
+from dubstream.runtime.artifacts import open_all
+from dubstream.runtime.job.dub import dub
+from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.media.reader import VideoReader
+from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
+from dubstream.runtime.platforms import cuda_platform
+
+OPTIONS = DubOptions(
+    stream=StreamOptions(batch=3, slots=2, threads=1), encode=replace(QUICK, crf=0, pix_fmt="yuv444p")
+)
+
+
+class StandIn(Engine):
+    """Computes on the host in TensorRT's place; wants every output, and one stream per workspace."""
+
+    backend = "tensorrt"
+
+    def __init__(self, artifact: Artifact, workspace: Workspace) -> None:
+        super().__init__(artifact.spec)
+        self.inner = OnnxRuntimeEngine(artifact.path, artifact.spec, threads=1)
+        self.workspace = workspace
+        workspace.reserve(1000)
+
+    def _bind(self, tensors: Any, batch: int) -> Binding:
+        return StandInBinding(self, tensors, batch)
+
+    def _close(self) -> None:
+        self.inner.close()
+
+
+class StandInBinding(Binding):
+    def __init__(self, engine: StandIn, tensors: Any, batch: int) -> None:
+        super().__init__(engine.spec.name, tensors, batch)
+        self.workspace = engine.workspace
+        block, nbytes = self.workspace.lend()
+        assert block.nbytes >= nbytes >= 1000
+        views = {name: _view(array) for name, array in tensors.items()}
+        self.inner = engine.inner.bind(views, batch)
+
+    def _run(self, handle: int | None) -> None:
+        assert handle
+        self.workspace.enter(handle)
+        self.inner._run(None)
+
+    def _release(self) -> None: ...
+
+
+def _view(array: Any) -> np.ndarray:
+    memory = (ctypes.c_char * array.nbytes).from_address(array.ptr)
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
+
+
+@contextmanager
+def tensorrt_stands_in(kernels: str, cache: Path) -> Iterator[None]:
+    """`--backend tensorrt` computes with `StandIn`, our kernels are C++, and the cache is elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            cuda_platform, "load_kernels", lambda _: KernelModules(lambda subject: kernels.encode() + b"\0")
+        )
+        patch.setattr(
+            "dubstream.engines.tensorrt.provision.load_tensorrt_engine",
+            lambda artifact, options, store, workspace, **_: StandIn(artifact, workspace),
+        )
+        patch.setattr(cuda_platform.TensorrtPlatform, "check", lambda self: None)
+        for module in ("cuda_platform", "cuda_stages", "cuda_emotion_stages"):
+            patch.setattr(f"dubstream.runtime.platforms.{module}.graphed", list)
+        patch.setenv("DUBSTREAM_CACHE", str(cache))
+        yield
+
+
+def pictures(path: Path) -> np.ndarray:
+    limits = MediaLimits()
+    with VideoReader(probe_video(path, limits), limits) as reader:
+        return np.stack([picture for _, picture in reader.frames()]).astype(int)
+
+
+Dubbed = tuple[DubSummary, np.ndarray]
+
+
+def host_and_cuda(
+    fake: FakeCuda, kernels: str, precision: str, frames: int, options: DubOptions = OPTIONS
+) -> tuple[Dubbed, Dubbed]:
+    """Summary and frames of a dub on the host, then of the same dub on CUDA."""
+    fake.policy("eager")
+    with TemporaryDirectory() as name, fake.nothing_left(), tensorrt_stands_in(kernels, Path(name) / "cache"):
+        folder = Path(name)
+        video = write_portrait(folder / "talk.mp4", frames)
+        audio = write_speech(folder / "voice.wav", frames / 25, rate=16_000)  # nothing to resample
+        publish_half_toys(folder / "toys", precision if precision != "fp32" else "fp16")
+        toys = open_all(folder / "toys", precision, names=options.networks)
+        done: list[Dubbed] = []
+        for backend in (Backend(wanted=precision), Backend("tensorrt", wanted=precision)):
+            output, cache = folder / f"{backend.name}.mp4", folder / f"{backend.name}.cache"
+            cache.mkdir()
+            request = DubRequest(video, audio, output, toys, cache, replace(options, backend=backend))
+            summary = dub(request)
+            assert summary.backend.startswith(f"{backend.name} {precision} on ")
+            done.append((summary, pictures(output)))
+    return done[0], done[1]
+
+
+def assert_close(host: np.ndarray, cuda: np.ndarray) -> None:
+    """Sums in another order round the other way at a tie, by one level; then the encoder's colours."""
+    change = np.abs(host - cuda)
+    assert change.max() <= 4
+    assert np.count_nonzero(change) < change.size / 1000
