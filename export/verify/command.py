@@ -50,6 +50,12 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="One seeded and one real item, nothing adversarial.")
     ] = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search/--no-search", help="Look for the cause of a failure: minutes for a large network."
+        ),
+    ] = True,
     clip: Annotated[
         Path | None, typer.Option(help="Also frames of this video, as they are.", metavar="VIDEO")
     ] = None,
@@ -85,7 +91,7 @@ def verify(
         _check_target(path)
     _run(
         names, folder, choice, precision or [], backend or [],
-        quick=quick, clip=clip, require=require or [], save=save, golden=golden, report=report,
+        quick=quick, search=search, clip=clip, require=require or [], save=save, golden=golden, report=report,
         as_json=as_json, threads=threads, device=device,
     )  # fmt: skip
 
@@ -98,6 +104,7 @@ def _run(
     backends: list[str],
     *,
     quick: bool,
+    search: bool,
     clip: Path | None,
     require: list[str],
     save: Path | None,
@@ -143,6 +150,8 @@ def _run(
     )  # fmt: skip
     if page is not None:
         work.on_chain = page.add
+    if not search:
+        work.explain = None
     found = work.run()
     if page is not None:
         page.write(found)

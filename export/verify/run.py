@@ -16,7 +16,7 @@ from dubstream.engines.errors import ArtifactError, VerificationError
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.recipes import RECIPES, Recipe
 from dubstream.export.threads import torch_threads
-from dubstream.export.verify.chain import NetworkChain, Settings
+from dubstream.export.verify.chain import Explain, NetworkChain, Settings
 from dubstream.export.verify.domain import Domain
 from dubstream.export.verify.explain import Explainer
 from dubstream.export.verify.goldens import Golden, Recorded, golden_probes, save_golden
@@ -47,6 +47,7 @@ class Verification:
         required: names of links that have to run.
         recipes: how networks are made.
         on_chain: see `OnChain`.
+        explain: looks for the cause of a failure; None to leave that.
     """
 
     networks: Sequence[str]
@@ -56,6 +57,7 @@ class Verification:
     required: Sequence[str] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=lambda: RECIPES)
     on_chain: OnChain = lambda chain, results: None
+    explain: Explain | None = field(default_factory=Explainer)
     recorded: list[Recorded] = field(init=False, default_factory=list)
 
     def run(self) -> ChainReport:
@@ -101,7 +103,7 @@ class Verification:
         if root is None:
             return [_not_run(name, link) for link in settings.links]
         chain = NetworkChain(recipe, root.network, root.source, settings)
-        results = chain.verify(Explainer())
+        results = chain.verify(self.explain)
         for label, domain in _domains(chain).items():
             self._record(chain, label, domain)
             if self.golden is not None:

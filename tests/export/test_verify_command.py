@@ -13,6 +13,7 @@ from verify_toys import NAME, Exported, alter, flipped, toy_copy
 
 from dubstream.export.recipes import RECIPES
 from dubstream.export.verify import command, run
+from dubstream.export.verify.explain import Explainer
 from dubstream.runtime.cli.app import run as dubstream
 
 CPU = ["--backend", "onnxruntime", "--threads", "1"]
@@ -70,6 +71,18 @@ def test_a_fault_ends_with_one_and_names_link_and_module(
     assert written.count("data:image/png") == 6  # reference, output and difference, in two precisions
     assert "data:image/svg+xml" in written
     assert "core.conv" in written
+
+
+def test_the_search_for_the_cause_can_be_left(
+    toy: Exported, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Explainer, "__call__", pytest.fail)
+    alter(toy, "fp16", flipped)
+    assert verify(toy, "--quick", "--precision", "fp16", "--no-search", "--json") == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["holds"] is False
+    assert "error: halftoy fp16/onnx against fp32/onnx: uniform/1 " in said.err
+    assert "module" not in said.err
 
 
 def test_a_golden_is_saved_and_compared(
