@@ -24,7 +24,7 @@ from dubstream.kernels.workspace import Workspace, thread_workspace
 LOWEST, HIGHEST = 0.8, 1.25
 """Gains beyond are no difference in colour but something before the face."""
 
-_LEAST_WEIGHT = 16.0
+LEAST_WEIGHT = 16.0
 """Weight along the edge, in pixels; with less there is nothing to compare."""
 
 
@@ -51,7 +51,7 @@ def seam_gains(source: U8, difference: F32, mask: F32, *, workspace: Workspace |
     np.subtract(1, mask, out=weights)
     np.multiply(weights, mask, out=weights)
     total = float(weights.sum(dtype=np.float64))
-    if total < _LEAST_WEIGHT:
+    if total < LEAST_WEIGHT:
         return np.ones(3, np.float32)
     threefold = space.array("seam_threefold", (height, width, 3), np.float32)
     cv2.merge([weights] * 3, dst=threefold)

@@ -9,7 +9,9 @@ from pathlib import Path
 from dubstream.engines.errors import InternalError
 
 FOLDER = Path(__file__).parent
-SUBJECTS = ("resample", "face_inputs", "blend", "paste", "nv12", "emotion")
+SUBJECTS = (
+    "resample", "face_inputs", "blend", "paste", "nv12", "emotion", "face_align", "parse_mask", "finish"
+)  # fmt: skip
 
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 _CPU_ONLY = re.compile(r"^#ifdef DUBSTREAM_ON_CPU\n.*?^#endif\n", re.MULTILINE | re.DOTALL)

@@ -144,6 +144,70 @@ class FaceInputsStage:
             )
 
 
+class BlendWork:
+    """The memory in which faces are put into frames: one set for all slots, as their stages share a stream.
+
+    Args:
+        device: whose memory.
+        modules: its kernels.
+        settings: of the blend.
+    """
+
+    def __init__(self, device: CudaDevice, modules: KernelModules, settings: BlendSettings) -> None:
+        self._device = device
+        self._modules = modules
+        self._settings = settings
+        self._planes: CudaArray | None = None
+        self._arena: CudaArray | None = None
+
+    @property
+    def arena(self) -> int:
+        """Address of the arena."""
+        return int(self._arena or 0)
+
+    def bind(self, slot: Slot) -> None:
+        """Make room for the slot's batches, or for parts of them."""
+        _, height, width, _ = slot.device["frames"].shape
+        largest = blend_table([0], [(0, 0, width, height)], width, height, self._settings).arena_bytes
+        needed = min(slot.batch * largest, max(largest, ARENA_BYTES))
+        if self._arena is None or self._arena.nbytes < needed:
+            self._arena = self._device.empty((needed,), "uint8")
+        if slot.device["enhanced"].dtype == np.uint8 and (
+            self._planes is None or len(self._planes) < slot.batch
+        ):
+            self._planes = self._device.empty((slot.batch, 3, FACE, FACE), "float32")
+
+    def faces(self, slot: Slot, stream: Any) -> CudaArray:
+        """`enhanced` as float32 (N, 3, 384, 384), after a launch where it is uint8."""
+        enhanced: CudaArray = slot.device["enhanced"]
+        if self._planes is None or enhanced.dtype != np.uint8:
+            return enhanced
+        self._modules.launch(
+            "picture_planes", (FACE, FACE, slot.count), enhanced.ptr, FACE, FACE, self._planes.ptr,
+            stream=stream.native,
+        )  # fmt: skip
+        return self._planes
+
+    def parts(self, slot: Slot) -> Iterator[tuple[int, BlendTable]]:
+        """The batch in as few parts as the arena has room for: each part's first item and its table.
+
+        Only the sizes of these tables are of use: their rows went up with the frames.
+        """
+        first = 0
+        for table in self._tables(slot, 0, slot.count):
+            yield first, table
+            first += table.count
+
+    def _tables(self, slot: Slot, first: int, stop: int) -> Iterator[BlendTable]:
+        table = _blend_table(slot, first, stop, self._settings)
+        if self._arena is not None and table.arena_bytes <= self._arena.nbytes:
+            yield table
+        else:
+            middle = (first + stop) // 2
+            yield from self._tables(slot, first, middle)
+            yield from self._tables(slot, middle, stop)
+
+
 class BlendStage:
     """The synthesised face into its frame: reads `frames`, `enhanced` and `blend_items`; writes `dubbed`.
 
@@ -158,23 +222,13 @@ class BlendStage:
         self, device: CudaDevice, modules: KernelModules, settings: BlendSettings = DEFAULT_SETTINGS
     ) -> None:
         self._device = device
-        self._modules = modules
         self._launchers = Launchers(modules)
         self._settings = settings
-        self._planes: CudaArray | None = None
-        self._arena: CudaArray | None = None
+        self._work = BlendWork(device, modules, settings)
 
     def bind(self, slot: Slot) -> None:
         """Allocate the memory the blend works in, once for all slots."""
-        _, height, width, _ = slot.device["frames"].shape
-        largest = blend_table([0], [(0, 0, width, height)], width, height, self._settings).arena_bytes
-        needed = min(slot.batch * largest, max(largest, ARENA_BYTES))
-        if self._arena is None or self._arena.nbytes < needed:
-            self._arena = self._device.empty((needed,), "uint8")
-        if slot.device["enhanced"].dtype == np.uint8 and (
-            self._planes is None or len(self._planes) < slot.batch
-        ):
-            self._planes = self._device.empty((slot.batch, 3, FACE, FACE), "float32")
+        self._work.bind(slot)
 
     def enqueue(self, slot: Slot, stream: Any) -> None:
         """Enqueue the work for the slot's first `count` items."""
@@ -183,40 +237,18 @@ class BlendStage:
     def _enqueue(self, slot: Slot, stream: Any) -> None:
         arrays, count = slot.device, slot.count
         self._device.copy(arrays["dubbed"][:count], arrays["frames"][:count], stream)
-        enhanced = self._as_planes(arrays["enhanced"], count, stream)
-        done = 0
-        # Only the sizes of these tables are used here; their rows went up with the frames.
-        for table in self._parts(slot, 0, count):
+        faces = self._work.faces(slot, stream)
+        for first, table in self._work.parts(slot):
             self._launchers.blend_faces(
                 frames_of(arrays["dubbed"]),
-                arrays["blend_items"][done:].ptr,
+                arrays["blend_items"][first:].ptr,
                 table,
-                enhanced[done:].ptr,
+                faces[first:].ptr,
                 (FACE, FACE),
-                int(self._arena or 0),
+                self._work.arena,
                 shape=self._settings.mask,
                 stream=stream.native,
             )
-            done += table.count
-
-    def _parts(self, slot: Slot, first: int, stop: int) -> Iterator[BlendTable]:
-        """The items first..stop-1 in as few tables as the arena has room for."""
-        table = _blend_table(slot, first, stop, self._settings)
-        if self._arena is not None and table.arena_bytes <= self._arena.nbytes:
-            yield table
-        else:
-            middle = (first + stop) // 2
-            yield from self._parts(slot, first, middle)
-            yield from self._parts(slot, middle, stop)
-
-    def _as_planes(self, enhanced: CudaArray, count: int, stream: Any) -> CudaArray:
-        if self._planes is None or enhanced.dtype != np.uint8:
-            return enhanced
-        self._modules.launch(
-            "picture_planes", (FACE, FACE, count), enhanced.ptr, FACE, FACE, self._planes.ptr,
-            stream=stream.native,
-        )  # fmt: skip
-        return self._planes
 
 
 def _blend_table(slot: Slot, first: int, stop: int, settings: BlendSettings) -> BlendTable:
