@@ -137,7 +137,7 @@ class DubOptions:
         return ("recon", "dnet", *self.face.networks, *self.finish.reference_networks)
 
     def _check_finish(self) -> None:
-        if self.finish.networks and self.backend.on_gpu:
+        if self.finish.frame_networks and self.backend.on_gpu:
             raise UsageError(
                 f"--mask {self.finish.mask} --restore {self.finish.restore}: not on a GPU backend yet",
                 hint=f"--backend {HOST}, or --mask box --restore none",

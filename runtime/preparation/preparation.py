@@ -14,8 +14,8 @@ References are made for the chunks an output needs, no others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,15 +177,15 @@ class Preparation:
             done += count
             progress("stabilise", done, total)
 
-        # Two streamers, so two calls: engines opened together share memory and have to share a stream.
         with (
             faces.measuring(chunks, face, platform) as regressor,
-            platform.opened(self._dnet, *self._restoring) as (dnet, *restoring),
+            self._restorer(platform) as restorer,
+            # A call for every streamer: engines opened together share memory and have to share a stream.
+            platform.opened(self._dnet) as (dnet,),
             closing(
                 Stabiliser(
                     platform, dnet, face.track, face.crop_box, expression,
-                    anchor=self._anchor(face),
-                    restorer=ReferenceRestorer(*restoring) if restoring else None,
+                    anchor=self._anchor(face), restorer=restorer,
                     batch=self._stream.batch, slots=self._stream.slots,
                 )
             ) as stabiliser,
@@ -196,14 +196,30 @@ class Preparation:
                 with self._units.making(chunk_name(chunk), facts) as path:
                     writer = ReferenceWriter(path, facts)
                     try:
-                        report = stabiliser.run(
+                        reports = stabiliser.run(
                             self._reader.frames, *faces.span(chunk), table, crops, writer.append, advance,
                             trace=timing.trace,
                         )  # fmt: skip
                     finally:
                         writer.close()
                 log.info("prepared chunk %d: %d references", chunk, len(facts["frames"]))
-                timing.add("prepare", report)
+                for report in reports:
+                    timing.add("prepare", report)
+
+    @contextmanager
+    def _restorer(self, platform: Platform) -> Iterator[ReferenceRestorer | None]:
+        if not self._restoring:
+            yield None
+            return
+        with (
+            platform.opened(*self._restoring) as (parser, restorer),
+            closing(
+                ReferenceRestorer(
+                    platform, parser, restorer, batch=self._stream.batch, slots=self._stream.slots
+                )
+            ) as opened,
+        ):
+            yield opened
 
     def _anchor(self, face: TrackedFace) -> Picture | None:
         """The picture that stands for the whole clip, in a one-shot preparation."""

@@ -1,95 +1,118 @@
-"""GPEN on the references: the stages behind D-Net that sharpen what it made, on the host.
+"""GPEN on the references: what D-Net made, sharpened before it is put into its frame.
 
-    edited 256 ── align ── aligned 512 ──┬─ parsenet ── masks ───┬─ improve ── improved 256
-                                         └─ gpen ────── restored ┘
+    edited 256 ── align ── image 512 ──┬─ parsenet ── masks ───┬─ improve ── improved 256
+                                       └─ gpen ────── restored ┘
 
 The original program does so by default. Here it is asked for, as GPEN is for non-commercial use only; the
 mask is a parse of D-Net's picture, and only GPEN's change is brought back.
+
+The networks run on the job's platform, aligning and improving on the host's two threads beside them. A
+reference is made once per source frame: kernels would save milliseconds that `prepare` pays once per video.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.engine import Engine
+from dubstream.engines.errors import InternalError, StageError
 from dubstream.kernels.face_align import GPEN_POINTS, align_face, inverse, similarity
 from dubstream.kernels.parse_mask import face_masks, mask_in_window
-from dubstream.kernels.planes import RGB_SIGNED, from_planes
 from dubstream.kernels.restore_paste import add_restored
 from dubstream.runtime.faces.geometry import CANONICAL
-from dubstream.runtime.platforms.stages import HostStage
+from dubstream.runtime.platforms.platform import Platform
+from dubstream.runtime.preparation.regress import Picture, in_batches, wanted_outputs
+from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
-from dubstream.runtime.streaming.stages import EngineStage, Stage
+from dubstream.runtime.streaming.streamer import Streamer
 
-IMPROVED = "improved"
-"""The output buffer: uint8 BGR (256, 256, 3), D-Net's picture restored."""
-
-TO_ALIGNED = "to_aligned"
-"""The input buffer: float64 (2, 3), from pixels of D-Net's picture to those of the aligned face."""
-
-_SIZE = (CANONICAL, CANONICAL, 3)
 _WHOLE = (0, 0, CANONICAL, CANONICAL)
 
 
 @dataclass(frozen=True)
+class Edited:
+    """What D-Net made of one source frame.
+
+    Attributes:
+        index: of the source frame.
+        picture: uint8 BGR (256, 256, 3).
+        points: float64 (5, 2), the face's five points in it.
+    """
+
+    index: int
+    picture: Picture
+    points: npt.NDArray[np.float64]
+
+
 class ReferenceRestorer:
-    """ParseNet and GPEN, opened together with D-Net."""
+    """Sharpens references.
 
-    parser: Engine
-    restorer: Engine
+    Args:
+        platform: where the networks run.
+        parser, restorer: ParseNet and GPEN, opened together on that platform and apart from others; closed by
+            the caller, afterwards.
+        batch, slots: of the stream.
+    """
 
-    def buffers(self) -> list[BufferSpec]:
-        """Slot buffers beside D-Net's."""
-        return [
-            BufferSpec(TO_ALIGNED, (2, 3), "float64", "input"),
-            BufferSpec("picture", _SIZE, "uint8", "scratch"),
-            BufferSpec.of(self.parser.spec.input("image"), "scratch", "aligned"),
-            BufferSpec.of(self.parser.spec.output("masks"), "scratch"),
-            BufferSpec.of(self.restorer.spec.output("restored"), "scratch"),
-            BufferSpec(IMPROVED, _SIZE, "uint8", "output"),
+    def __init__(
+        self, platform: Platform, parser: Engine, restorer: Engine, *, batch: int, slots: int
+    ) -> None:
+        self._batch = batch
+        buffers = [
+            BufferSpec.of(parser.spec.input("image"), "input"),
+            *wanted_outputs(parser, "masks"),
+            *wanted_outputs(restorer, "restored"),
         ]
+        stages = platform.network_stages(parser, restorer)
+        self._streamer = Streamer(platform.device, buffers, stages, batch=batch, slots=slots)
 
-    def stages(self) -> list[Stage]:
-        """What follows D-Net."""
-        return [
-            HostStage("align", _align),
-            EngineStage(self.parser, {"image": "aligned", "masks": "masks"}),
-            EngineStage(self.restorer, {"image": "aligned", "restored": "restored"}),
-            HostStage("improve", _improve),
-        ]
+    def close(self) -> None:
+        """Let go of streams and buffers. Idempotent."""
+        self._streamer.close()
 
+    def run(
+        self, edited: Iterable[Edited], deliver: Callable[[int, Picture], None], *, trace: bool = False
+    ) -> StreamReport:
+        """Restore pictures, in order.
 
-def reference_to_aligned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The map for a face whose five points (5, 2) lie so in D-Net's picture."""
-    return similarity(points, GPEN_POINTS)
+        Args:
+            edited: the pictures.
+            deliver: called with every index and its picture, uint8 BGR (256, 256, 3), own memory.
+            trace: keep spans.
 
+        Raises:
+            StageError: a network failed or gave values that are no finite numbers.
+        """
 
-def _align(slot: Slot, count: int) -> None:
-    """Reads `edited` and `to_aligned`; writes `picture` and `aligned`."""
-    arrays = slot.device
-    for item in range(count):
-        picture = _as_picture(arrays["edited"][item], arrays["picture"][item])
-        align_face(picture, inverse(arrays[TO_ALIGNED][item]), out=arrays["aligned"][item])
+        def drain(slot: Slot) -> None:
+            for item, one in enumerate(slot.context):
+                deliver(one.index, _improved(one, slot, item))
 
-
-def _improve(slot: Slot, count: int) -> None:
-    """Reads `picture`, `aligned`, `masks`, `restored`; writes `improved`."""
-    arrays = slot.device
-    share = np.empty(_SIZE[:2], np.float32)
-    for item in range(count):
-        to_aligned = arrays[TO_ALIGNED][item]
-        mask_in_window(face_masks(arrays["masks"][item]).face, to_aligned, _WHOLE, out=share)
-        levels = arrays["picture"][item].astype(np.float32)
-        add_restored(levels, arrays["restored"][item], arrays["aligned"][item], share, to_aligned, _WHOLE)
-        arrays[IMPROVED][item] = np.rint(levels).clip(0, 255)
+        return self._streamer.run(in_batches(edited, self._batch), _fill, drain, trace=trace)
 
 
-def _as_picture(edited: npt.NDArray[Any], out: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    if edited.dtype == np.uint8:
-        np.copyto(out, edited)
-        return out
-    return from_planes(edited, RGB_SIGNED, out=out)
+def _fill(slot: Slot, batch: list[Edited]) -> None:
+    slot.first, slot.count, slot.context = batch[0].index, len(batch), batch
+    for item, one in enumerate(batch):
+        align_face(one.picture, inverse(_to_aligned(one)), out=slot.inputs["image"][item])
+
+
+def _improved(one: Edited, slot: Slot, item: int) -> Picture:
+    to_aligned, share = _to_aligned(one), np.empty((CANONICAL, CANONICAL), np.float32)
+    levels = one.picture.astype(np.float32)
+    aligned, outputs = slot.inputs["image"][item], slot.outputs
+    try:
+        mask_in_window(face_masks(outputs["masks"][item]).face, to_aligned, _WHOLE, out=share)
+        add_restored(levels, outputs["restored"][item], aligned, share, to_aligned, _WHOLE)
+    except InternalError as error:
+        raise StageError("restore", one.index, error) from error
+    return np.rint(levels).clip(0, 255).astype(np.uint8)
+
+
+def _to_aligned(one: Edited) -> npt.NDArray[np.float64]:
+    """From pixels of D-Net's picture to those of the aligned face."""
+    return similarity(one.points, GPEN_POINTS)

@@ -31,12 +31,7 @@ from dubstream.runtime.preparation.regress import (
     show_picture,
     wanted_outputs,
 )
-from dubstream.runtime.preparation.restore_references import (
-    IMPROVED,
-    TO_ALIGNED,
-    ReferenceRestorer,
-    reference_to_aligned,
-)
+from dubstream.runtime.preparation.restore_references import Edited, ReferenceRestorer
 from dubstream.runtime.streaming.report import StreamReport
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
 from dubstream.runtime.streaming.streamer import Streamer
@@ -68,7 +63,7 @@ class Stabiliser:
         expression: float32 (64,), the expression every reference gets, or (n, 64), that of each source frame.
         anchor: uint8 BGR (256, 256, 3), the one picture that D-Net moves for every frame; None to move each
             frame's own (paper, appendix B: one-shot and video-to-video).
-        restorer: sharpens what D-Net made; None to leave it.
+        restorer: sharpens what D-Net made; None to leave it. Closed by the caller.
         batch, slots: of the stream.
     """
 
@@ -90,12 +85,10 @@ class Stabiliser:
         self._expression = expression
         self._anchor = anchor
         self._batch = batch
-        self._made = "edited" if restorer is None else IMPROVED
+        self._restorer = restorer
         buffers = [BufferSpec.of(tensor, "input") for tensor in dnet.spec.inputs]
-        buffers += wanted_outputs(dnet, "edited", "output" if restorer is None else "scratch")
+        buffers += wanted_outputs(dnet, "edited")
         stages = platform.network_stages(dnet)
-        if restorer is not None:
-            buffers, stages = [*buffers, *restorer.buffers()], [*stages, *restorer.stages()]
         self._streamer = Streamer(platform.device, buffers, stages, batch=batch, slots=slots)
 
     def close(self) -> None:
@@ -113,7 +106,7 @@ class Stabiliser:
         advance: Callable[[int], None],
         *,
         trace: bool = False,
-    ) -> StreamReport:
+    ) -> list[StreamReport]:
         """Make the references of the present frames in start..stop-1, in order.
 
         Args:
@@ -123,18 +116,34 @@ class Stabiliser:
             crops: pictures at hand, uint8 BGR (256, 256, 3) by index: all present frames of the chunk, or
                 none, then the frames are read.
             deliver: called with every index and its reference, uint8 BGR (256, 256, 3), own memory.
-            advance: called with the number of references finished since the last call.
+            advance: called with the number of references that D-Net finished since the last call.
             trace: keep spans.
+
+        Returns:
+            The report of every stream, one after the other: D-Net's, and the restorer's where there is one.
         """
+        waiting: dict[int, tuple[_Windowed, Picture]] = {}
 
         def finish(slot: Slot) -> None:
             for item, frame in enumerate(slot.context):
-                deliver(frame.index, _reference(frame, slot.outputs[self._made][item]))
+                edited = _as_picture(frame, slot.outputs["edited"][item])
+                if self._restorer is None:
+                    deliver(frame.index, _reference(frame, edited))
+                else:
+                    waiting[frame.index] = frame, edited
             advance(slot.count)
 
+        def restored(index: int, picture: Picture) -> None:
+            deliver(index, _reference(waiting.pop(index)[0], picture))
+
         pictures = crops.items() if crops else self._read(frames, start, stop)
-        windows = self._windows(pictures, table)
-        return self._streamer.run(in_batches(windows, self._batch), _fill, finish, trace=trace)
+        windows = in_batches(self._windows(pictures, table), self._batch)
+        reports = [self._streamer.run(windows, _fill, finish, trace=trace)]
+        if self._restorer is not None:
+            # After D-Net's stream, not inside it: a chunk's pictures are a few dozen MiB.
+            edited = [Edited(index, made, frame.points) for index, (frame, made) in waiting.items()]
+            reports.append(self._restorer.run(edited, restored, trace=trace))
+        return reports
 
     def _read(self, frames: Frames, start: int, stop: int) -> Iterator[tuple[int, Picture]]:
         present = np.flatnonzero(self._track.present[start:stop]) + start
@@ -171,16 +180,22 @@ def _fill(slot: Slot, batch: list[_Windowed]) -> None:
     for item, frame in enumerate(batch):
         show_picture(frame.moved, RGB_SIGNED, slot.inputs["image"][item])
         slot.inputs["coefficients"][item] = frame.window
-        if TO_ALIGNED in slot.inputs:
-            slot.inputs[TO_ALIGNED][item] = reference_to_aligned(frame.points)
 
 
-def _reference(frame: _Windowed, edited: npt.NDArray[Any]) -> Picture:
-    """D-Net's face inside the quad, the source outside: one composite instead of two resamplings."""
-    out = np.empty((CANONICAL, CANONICAL, 3), np.uint8)
+def _as_picture(frame: _Windowed, edited: npt.NDArray[Any]) -> Picture:
+    """D-Net's output as uint8 BGR (256, 256, 3), own memory."""
+    if edited.dtype == np.uint8:
+        return edited.copy()
     try:
-        inside = edited if edited.dtype == np.uint8 else from_planes(edited, RGB_SIGNED, out=out)
-        check_edited(inside, frame.moved)
-        return composite(inside, frame.crop, frame.mask, out=out)
+        return from_planes(edited, RGB_SIGNED, out=np.empty((CANONICAL, CANONICAL, 3), np.uint8))
+    except InternalError as error:
+        raise StageError("reference", frame.index, error) from error
+
+
+def _reference(frame: _Windowed, edited: Picture) -> Picture:
+    """D-Net's face inside the quad, the source outside: one composite instead of two resamplings."""
+    try:
+        check_edited(edited, frame.moved)
+        return composite(edited, frame.crop, frame.mask, out=edited)
     except InternalError as error:
         raise StageError("reference", frame.index, error) from error

@@ -125,7 +125,7 @@ def test_restoring_changes_the_mouth_alone(dubbed: Dubbed) -> None:
 def test_restored_references_are_another_preparation(dubbed: Dubbed) -> None:
     dubbed()
     summary, frames = dubbed("box", "gpen")
-    assert {"prepare/align", "prepare/parsenet", "prepare/gpen", "prepare/improve"} <= summary.busy_s.keys()
+    assert {"prepare/dnet", "prepare/parsenet", "prepare/gpen"} <= summary.busy_s.keys()
     assert "blend" in stages_of(summary)
     assert any("gpen: non-commercial" in note for note in summary.notes)
     # The toy takes 3 % off a reference's contrast.
@@ -155,14 +155,17 @@ def test_another_finish_is_another_job(
     assert dub(parse).reused["segments"] >= 1
 
 
-@pytest.mark.parametrize("network", ["parsenet", "gfpgan"])
+@pytest.mark.parametrize(
+    ("network", "restore", "stage"),
+    [("parsenet", "gfpgan", "finish"), ("gfpgan", "gfpgan", "finish"), ("gpen", "gpen", "restore")],
+)
 def test_a_network_that_returns_nan_is_named(
-    request_: DubRequest, toys: dict[str, Artifact], tmp_path: Path, network: str
+    request_: DubRequest, toys: dict[str, Artifact], tmp_path: Path, network: str, restore: str, stage: str
 ) -> None:
     broken = publish_toys(tmp_path / "broken", broken=network)
-    options = replace(OPTIONS, finish=FinishOptions("parse", "gfpgan"))
+    options = replace(OPTIONS, finish=FinishOptions("parse", restore))
     output = tmp_path / "out.mp4"
-    with pytest.raises(StageError, match="stage 'finish' failed at frame 0"):
+    with pytest.raises(StageError, match=f"stage '{stage}' failed at frame 0"):
         dub(replace(request_, artifacts={**toys, network: broken[network]}, options=options, output=output))
     assert list(tmp_path.glob("out*")) == []
 
