@@ -10,7 +10,8 @@ WORKERS ?= 2
 
 .PHONY: install demo test lint types clean
 
-SOURCES := $(wildcard export/*.py export/*/*.py engines/*.py engines/*/*.py kernels/* runtime/*.py runtime/*/*.py benchmarks/*.py)
+SOURCES := $(wildcard export/*.py export/*/*.py engines/*.py engines/*/*.py kernels/* runtime/*.py runtime/*/*.py \
+	benchmarks/*.py benchmarks/*/*.py benchmarks/*/*/*.py)
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from dubstream.benchmarks.bench.command import bench_app
-from dubstream.benchmarks.bench.dub_command import bench_dub_command
-from dubstream.benchmarks.bench.frame_cost_command import bench_cost_command
-from dubstream.benchmarks.bench.report_command import report_command
+from dubstream.benchmarks.bench.dubs.command import bench_dub_command
+from dubstream.benchmarks.bench.frame_cost.command import bench_cost_command
+from dubstream.benchmarks.bench.networks.command import bench_app
+from dubstream.benchmarks.bench.report.command import report_command
 from dubstream.engines.errors import DubError, InternalError
 from dubstream.export.command import export_command
 from dubstream.export.verify.command import verify_app

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dubstream.benchmarks.bench.options import BenchOptions
-from dubstream.benchmarks.bench.peaks import PeakSizes
-from dubstream.benchmarks.bench.rounds import Stop
+from dubstream.benchmarks.bench.method.rounds import Stop
+from dubstream.benchmarks.bench.networks.options import BenchOptions
+from dubstream.benchmarks.bench.networks.peaks import PeakSizes
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.specs import RECON

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dubstream.benchmarks.bench.base import (
+from dubstream.benchmarks.bench.method.base import (
     Base,
     check_machine,
     held_against,
@@ -16,8 +16,8 @@ from dubstream.benchmarks.bench.base import (
     save_base,
     slower,
 )
-from dubstream.benchmarks.bench.results import MeasuredCase, Results
-from dubstream.benchmarks.bench.statistics import Samples, Work
+from dubstream.benchmarks.bench.method.results import MeasuredCase, Results
+from dubstream.benchmarks.bench.method.statistics import Samples, Work
 from dubstream.engines.errors import UsageError
 
 FACTS = {"cpu": "A", "cores": 2, "threads": 2, "versions": {"onnxruntime": "1"}, "commit": "abc"}

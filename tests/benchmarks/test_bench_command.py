@@ -12,8 +12,9 @@ import pytest
 from bench_toys import TINY
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench import command, networks, peaks, variants
-from dubstream.benchmarks.bench.rounds import measure_rounds
+from dubstream.benchmarks.bench.method.rounds import measure_rounds
+from dubstream.benchmarks.bench.networks import bench as networks
+from dubstream.benchmarks.bench.networks import command, peaks, variants
 from dubstream.engines.errors import DeviceError
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run

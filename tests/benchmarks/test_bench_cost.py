@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dubstream.benchmarks.bench.cost import SCOPES, macs_of, module_of, network_cost
+from dubstream.benchmarks.bench.networks.cost import SCOPES, macs_of, module_of, network_cost
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import ArtifactError
 

@@ -12,9 +12,16 @@ import pytest
 from clips import QUICK, write_speech, write_video
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench import frame_cost
-from dubstream.benchmarks.bench.frame_cost import MODES, FrameCost, Mode, SteadyClip, steady_cost, steady_work
-from dubstream.benchmarks.bench.frame_cost_original import SIZES, _estimated, original_cost
+from dubstream.benchmarks.bench.frame_cost import cost as frame_cost
+from dubstream.benchmarks.bench.frame_cost.cost import (
+    MODES,
+    FrameCost,
+    Mode,
+    SteadyClip,
+    steady_cost,
+    steady_work,
+)
+from dubstream.benchmarks.bench.frame_cost.original import SIZES, _estimated, original_cost
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
 from dubstream.engines.face_specs import DETECTOR_SIZE

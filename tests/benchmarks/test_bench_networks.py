@@ -10,13 +10,14 @@ import onnx
 import pytest
 from bench_toys import RECIPE, SPEC, TINY, export_toy, options
 
-from dubstream.benchmarks.bench import networks, pytorch, variants
-from dubstream.benchmarks.bench.base import held_against, load_base, save_base
-from dubstream.benchmarks.bench.by_op import NO_MODULE, by_module, by_node, by_operator, profile
-from dubstream.benchmarks.bench.cost import network_cost
-from dubstream.benchmarks.bench.options import BenchOptions
-from dubstream.benchmarks.bench.pytorch import PlainNetwork, UnavailableError
-from dubstream.benchmarks.bench.results import Results
+from dubstream.benchmarks.bench.method.base import held_against, load_base, save_base
+from dubstream.benchmarks.bench.method.results import Results
+from dubstream.benchmarks.bench.networks import bench as networks
+from dubstream.benchmarks.bench.networks import pytorch, variants
+from dubstream.benchmarks.bench.networks.by_op import NO_MODULE, by_module, by_node, by_operator, profile
+from dubstream.benchmarks.bench.networks.cost import network_cost
+from dubstream.benchmarks.bench.networks.options import BenchOptions
+from dubstream.benchmarks.bench.networks.pytorch import PlainNetwork, UnavailableError
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import CheckpointError
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dubstream.benchmarks.bench.plots import is_ours, plot_latency, render
-from dubstream.benchmarks.bench.report import network_table, plots, ratios, sections
-from dubstream.benchmarks.bench.report_data import find
-from dubstream.benchmarks.bench.report_files import read_rows, write_rows
-from dubstream.benchmarks.bench.report_points import Dub, FidelityPoint, Machine, NetworkPoint, PeakPoint
+from dubstream.benchmarks.bench.method.row_files import read_rows, write_rows
+from dubstream.benchmarks.bench.report.data import find
+from dubstream.benchmarks.bench.report.plots import is_ours, plot_latency, render
+from dubstream.benchmarks.bench.report.points import Dub, FidelityPoint, Machine, NetworkPoint, PeakPoint
+from dubstream.benchmarks.bench.report.report import network_table, plots, ratios, sections
 from dubstream.engines.errors import StorageError
 from dubstream.engines.page import Table, Verdict
 from dubstream.engines.specs import SPECS

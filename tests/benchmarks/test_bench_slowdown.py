@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dubstream.benchmarks.bench.base import KEPT, SLOWER, Base, Verdict, held_against
-from dubstream.benchmarks.bench.peaks import (
+from dubstream.benchmarks.bench.method.base import KEPT, SLOWER, Base, Verdict, held_against
+from dubstream.benchmarks.bench.method.results import MeasuredCase, Results
+from dubstream.benchmarks.bench.method.rounds import Stop, measure_rounds
+from dubstream.benchmarks.bench.method.statistics import Work
+from dubstream.benchmarks.bench.networks.peaks import (
     CONV,
     COPY,
     Peak,
@@ -16,9 +19,6 @@ from dubstream.benchmarks.bench.peaks import (
     opened_peaks,
     samples_beside,
 )
-from dubstream.benchmarks.bench.results import MeasuredCase, Results
-from dubstream.benchmarks.bench.rounds import Stop, measure_rounds
-from dubstream.benchmarks.bench.statistics import Work
 from dubstream.runtime.streaming.host import HostDevice
 
 SIZES = PeakSizes(channels=48, side=48, matmul=64, copy=1 << 20, batch=1)

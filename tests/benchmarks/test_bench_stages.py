@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dubstream.benchmarks.bench.stages import pass_costs, percentiles_ms, queue_waits, rest_s, stage_costs
+from dubstream.benchmarks.bench.dubs.stages import (
+    pass_costs,
+    percentiles_ms,
+    queue_waits,
+    rest_s,
+    stage_costs,
+)
 from dubstream.runtime.streaming.report import StreamReport, Tally
 from dubstream.runtime.timing import Block, Timing
 

@@ -12,11 +12,12 @@ import pytest
 from clips import write_portrait, write_speech
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench import dub_against, peaks
-from dubstream.benchmarks.bench.base import KEPT, SLOWER, load_base
-from dubstream.benchmarks.bench.dub import DubBench, DubRun
-from dubstream.benchmarks.bench.dub_against import Anchors, DubComparison, dub_cases
-from dubstream.benchmarks.bench.peaks import PeakSizes
+from dubstream.benchmarks.bench.dubs import against as dub_against
+from dubstream.benchmarks.bench.dubs.against import Anchors, DubComparison, dub_cases
+from dubstream.benchmarks.bench.dubs.dub import DubBench, DubRun
+from dubstream.benchmarks.bench.method.base import KEPT, SLOWER, load_base
+from dubstream.benchmarks.bench.networks import peaks
+from dubstream.benchmarks.bench.networks.peaks import PeakSizes
 from dubstream.engines.errors import UsageError, VerificationError
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.summary import DubSummary

@@ -10,8 +10,8 @@ import pytest
 from clips import QUICK, write_portrait, write_speech
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench import dub as subject
-from dubstream.benchmarks.bench.dub import DubBench, bench_dub, check_written
+from dubstream.benchmarks.bench.dubs import dub as subject
+from dubstream.benchmarks.bench.dubs.dub import DubBench, bench_dub, check_written
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.runtime.cli.app import run

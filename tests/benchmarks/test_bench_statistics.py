@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dubstream.benchmarks.bench.options import REPEATS
-from dubstream.benchmarks.bench.statistics import (
+from dubstream.benchmarks.bench.method.statistics import (
     MIN_SAMPLES,
     Samples,
     Work,
@@ -14,6 +13,7 @@ from dubstream.benchmarks.bench.statistics import (
     percentiles,
     slowdown,
 )
+from dubstream.benchmarks.bench.networks.options import REPEATS
 
 WORK = Work(macs=28e9, nbytes=5e8)  # L-Net's
 ALLOWED = 1.10

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from toy_networks import publish_toys
 
-from dubstream.benchmarks.bench.frame_cost import MODES
-from dubstream.benchmarks.bench.readme import BLOCKS, NAMES, main, rewritten
-from dubstream.benchmarks.bench.readme_fidelity import fidelity_rows
-from dubstream.benchmarks.bench.report_data import find
-from dubstream.benchmarks.bench.report_files import read_rows
-from dubstream.benchmarks.bench.report_points import FidelityPoint
+from dubstream.benchmarks.bench.frame_cost.cost import MODES
+from dubstream.benchmarks.bench.method.row_files import read_rows
+from dubstream.benchmarks.bench.report.data import find
+from dubstream.benchmarks.bench.report.points import FidelityPoint
+from dubstream.benchmarks.bench.report.readme import BLOCKS, NAMES, main, rewritten
+from dubstream.benchmarks.bench.report.readme_fidelity import fidelity_rows
 from dubstream.engines.artifact import Artifact, artifact_paths
 from dubstream.engines.errors import ArtifactError, UsageError, VerificationError
 from dubstream.engines.sidecar import FidelityRow

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dubstream.benchmarks.bench.sessions import cpu_session
-from dubstream.benchmarks.bench.variants import COMPILE, EAGER, NAIVE, Arrays, Variant
+from dubstream.benchmarks.bench.networks.sessions import cpu_session
+from dubstream.benchmarks.bench.networks.variants import COMPILE, EAGER, NAIVE, Arrays, Variant
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import CheckpointError, DubError

@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dubstream.benchmarks.bench.frame_cost import FrameCost
-from dubstream.benchmarks.bench.stages import PassCost, StageCost, pass_costs, rest_s, stage_costs
+from dubstream.benchmarks.bench.dubs.stages import PassCost, StageCost, pass_costs, rest_s, stage_costs
+from dubstream.benchmarks.bench.frame_cost.cost import FrameCost
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.engines.onnxruntime_engine import usable_cpus
 from dubstream.runtime.artifacts import Artifacts

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from dubstream.benchmarks.bench.report_points import Dub, NetworkPoint, PeakPoint
+from dubstream.benchmarks.bench.report.points import Dub, NetworkPoint, PeakPoint
 from dubstream.engines.errors import UsageError
 
 if TYPE_CHECKING:

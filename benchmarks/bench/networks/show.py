@@ -1,14 +1,13 @@
-"""What `dubstream bench` prints for people."""
+"""What `dubstream bench` prints for people about networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dubstream.benchmarks.bench.base import Verdict
-from dubstream.benchmarks.bench.by_op import Group, NodeTime, by_module, by_node, by_operator
-from dubstream.benchmarks.bench.results import FAILED, NOT_RUN, PASSED
-from dubstream.benchmarks.bench.statistics import MIN_SAMPLES
+from dubstream.benchmarks.bench.method.results import FAILED, NOT_RUN, PASSED
+from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES
+from dubstream.benchmarks.bench.networks.by_op import Group, NodeTime, by_module, by_node, by_operator
 from dubstream.runtime.cli.show import table
 from dubstream.runtime.options.backend import HOST
 
@@ -85,29 +84,6 @@ def _short(variant: str) -> str:
 
 def _optional(row: Mapping[str, Any], name: str, form: str) -> str:
     return format(row[name], form) if name in row else ""
-
-
-def show_verdicts(verdicts: Sequence[Verdict], max_slowdown: float) -> None:
-    """The comparison with the base."""
-    lines = [
-        (
-            verdict.key,
-            verdict.outcome,
-            *(
-                ("", "", "", "")
-                if verdict.slowdown is None
-                else (
-                    f"{verdict.slowdown.estimate:.3f}",
-                    f"{verdict.slowdown.low:.3f}-{verdict.slowdown.high:.3f}",
-                    f"{verdict.raw:.3f}",
-                    str(verdict.clock),
-                )
-            ),
-        )
-        for verdict in verdicts
-    ]
-    columns = ("case", "outcome", "slowdown", "interval", "raw wall", "clock")
-    table(f"against the base, at most {max_slowdown:g} (normalised by the measured peaks)", columns, lines)
 
 
 def show_profile(title: str, nodes: Sequence[NodeTime], peak: float, *, limit: int, depth: int) -> None:

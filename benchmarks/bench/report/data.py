@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dubstream.benchmarks.bench.report_points import (
+from dubstream.benchmarks.bench.report.points import (
     Comparison,
     Dub,
     FidelityPoint,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
-from dubstream.benchmarks.bench.statistics import MIN_SAMPLES
+from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES
 
 Run = Callable[[], float | None]
 

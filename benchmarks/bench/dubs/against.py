@@ -16,7 +16,8 @@ from statistics import fmean, median
 from time import perf_counter, process_time
 from typing import Any
 
-from dubstream.benchmarks.bench.base import (
+from dubstream.benchmarks.bench.dubs.dub import STANDARD, DubBench
+from dubstream.benchmarks.bench.method.base import (
     KEPT,
     SLOWER,
     Verdict,
@@ -26,11 +27,10 @@ from dubstream.benchmarks.bench.base import (
     save_base,
     slower,
 )
-from dubstream.benchmarks.bench.dub import STANDARD, DubBench
-from dubstream.benchmarks.bench.peaks import CONV, COPY, Peak, PeakSizes, opened_peaks
-from dubstream.benchmarks.bench.results import MeasuredCase, Results
-from dubstream.benchmarks.bench.show import show_verdicts
-from dubstream.benchmarks.bench.statistics import MIN_SAMPLES, Samples, Work
+from dubstream.benchmarks.bench.method.results import MeasuredCase, Results
+from dubstream.benchmarks.bench.method.show import show_verdicts
+from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES, Samples, Work
+from dubstream.benchmarks.bench.networks.peaks import CONV, COPY, Peak, PeakSizes, opened_peaks
 from dubstream.benchmarks.rows import gpu, machine
 from dubstream.engines.errors import UsageError, VerificationError
 from dubstream.engines.onnxruntime_engine import usable_cpus

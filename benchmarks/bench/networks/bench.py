@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dubstream.benchmarks.bench import variants as kinds
-from dubstream.benchmarks.bench.cost import NetworkCost, network_cost
-from dubstream.benchmarks.bench.first_call import FirstCall, measured_apart
-from dubstream.benchmarks.bench.options import BenchOptions
-from dubstream.benchmarks.bench.peaks import (
+from dubstream.benchmarks.bench.method.results import MeasuredCase, Results
+from dubstream.benchmarks.bench.method.rounds import Series, measure_rounds
+from dubstream.benchmarks.bench.method.statistics import Work, paired_ratio
+from dubstream.benchmarks.bench.networks import variants as kinds
+from dubstream.benchmarks.bench.networks.cost import NetworkCost, network_cost
+from dubstream.benchmarks.bench.networks.first_call import FirstCall, measured_apart
+from dubstream.benchmarks.bench.networks.options import BenchOptions
+from dubstream.benchmarks.bench.networks.peaks import (
     COPY,
     MeasuredPeaks,
     Peak,
@@ -27,12 +30,14 @@ from dubstream.benchmarks.bench.peaks import (
     reached,
     samples_beside,
 )
-from dubstream.benchmarks.bench.pytorch import PlainNetwork, UnavailableError, close_to, torch_threads
-from dubstream.benchmarks.bench.results import MeasuredCase, Results
-from dubstream.benchmarks.bench.rounds import Series, measure_rounds
-from dubstream.benchmarks.bench.sessions import cpu_session
-from dubstream.benchmarks.bench.statistics import Work, paired_ratio
-from dubstream.benchmarks.bench.variants import Arrays, Variant
+from dubstream.benchmarks.bench.networks.pytorch import (
+    PlainNetwork,
+    UnavailableError,
+    close_to,
+    torch_threads,
+)
+from dubstream.benchmarks.bench.networks.sessions import cpu_session
+from dubstream.benchmarks.bench.networks.variants import Arrays, Variant
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.cache import cache_root
 from dubstream.engines.engine import Engine

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from dubstream.benchmarks.bench.rounds import Stop
+from dubstream.benchmarks.bench.method.rounds import Stop
 from dubstream.engines.errors import UsageError
 from dubstream.engines.onnxruntime_engine import usable_cpus
 from dubstream.engines.specs import CORE, SPECS

@@ -1,8 +1,8 @@
 """What the first call costs, measured in a process of its own: opening, first run, memory.
 
-`python -m dubstream.benchmarks.bench.first_call JSON` prints one JSON object. The artifact's digest is
-checked first, so its pages are in the system's cache when opening is timed. A TensorRT plan that has to be
-built first is part of opening.
+`python -m dubstream.benchmarks.bench.networks.first_call JSON` prints one JSON object. The artifact's digest
+is checked first, so its pages are in the system's cache when opening is timed. A TensorRT plan that has to
+be built first is part of opening.
 
 Memory on the host is the growth of the process's peak resident set (VmHWM) over what it held before the
 engine was opened: weights, arena, libraries and buffers. On a GPU it is how much less memory is free on the
@@ -70,7 +70,7 @@ def measured_apart(call: FirstCall) -> dict[str, Any]:
 
 def measure(call: FirstCall) -> dict[str, Any]:
     """Measure in this process, which should have done nothing else."""
-    from dubstream.benchmarks.bench.variants import Resident, opened_engine, seeded_batch
+    from dubstream.benchmarks.bench.networks.variants import Resident, opened_engine, seeded_batch
 
     artifact = open_artifact(Path(call.folder), spec_of(call.network, call.precision), call.precision)
     inputs = seeded_batch(artifact.spec, call.batch)

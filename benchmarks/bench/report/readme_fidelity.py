@@ -1,8 +1,8 @@
 """Fidelity rows from artifacts: what their exports measured, the worst case of each.
 
-`python -m dubstream.benchmarks.bench.readme_fidelity ARTIFACTS FILE.jsonl` reads the sidecars of a folder
-of artifacts, whose digests it verifies, and writes one row per network and precision. Nothing is computed
-again: an artifact has its name because these figures held.
+`python -m dubstream.benchmarks.bench.report.readme_fidelity ARTIFACTS FILE.jsonl` reads the sidecars of a
+folder of artifacts, whose digests it verifies, and writes one row per network and precision. Nothing is
+computed again: an artifact has its name because these figures held.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dubstream.benchmarks.bench.report_files import check_target, exit_with, write_rows
+from dubstream.benchmarks.bench.method.row_files import check_target, exit_with, write_rows
 from dubstream.engines.artifact import Artifact, artifact_paths, open_artifact
 from dubstream.engines.errors import ArtifactError
 from dubstream.engines.specs import SPECS, spec_of

@@ -1,8 +1,8 @@
 """Saved measurements, and whether today's are slower: `--save`, `--against`.
 
 A base file keeps every sample with the speed its machine had in the same round, because two runs are never
-simultaneous: see `dubstream.benchmarks.bench.statistics.slowdown`. A case fails only when even the lower end
-of its slowdown's interval is above what is allowed.
+simultaneous: see `dubstream.benchmarks.bench.method.statistics.slowdown`. A case fails only when even the
+lower end of its slowdown's interval is above what is allowed.
 
 Wall time decides where both runs had their cores to themselves. On a starved machine it is that of the other
 programs: there CPU time decides, and a loss that is all waiting would be missed; the verdict says which.
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from dubstream.benchmarks.bench.results import MeasuredCase, Results
-from dubstream.benchmarks.bench.statistics import MIN_SAMPLES, Interval, Samples, Work, slowdown
+from dubstream.benchmarks.bench.method.results import MeasuredCase, Results
+from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES, Interval, Samples, Work, slowdown
 from dubstream.engines.atomic import publish
 from dubstream.engines.errors import UsageError
 from dubstream.engines.storage import NotPlainFileError, open_plain, storage_errors

@@ -1,6 +1,6 @@
 """The README's tables of measurements, from the committed rows.
 
-`python -m dubstream.benchmarks.bench.readme` in the repository's root rewrites what stands between
+`python -m dubstream.benchmarks.bench.report.readme` in the repository's root rewrites what stands between
 ``<!-- rows:NAME -->`` and ``<!-- /rows:NAME -->`` from ``benchmarks/results/*.jsonl``; with ``--check``
 it only says whether that would change anything (exit 1). Text outside the marks is nobody's but ours.
 """
@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dubstream.benchmarks.bench.frame_cost import MODES, SteadyClip, mode_rows, steady_cost
-from dubstream.benchmarks.bench.frame_cost_original import SIZES, original_cost
-from dubstream.benchmarks.bench.report import Ratio, ratios
-from dubstream.benchmarks.bench.report_data import find
-from dubstream.benchmarks.bench.report_files import exit_with, read_rows, write_text
-from dubstream.benchmarks.bench.report_points import (
+from dubstream.benchmarks.bench.frame_cost.cost import MODES, SteadyClip, mode_rows, steady_cost
+from dubstream.benchmarks.bench.frame_cost.original import SIZES, original_cost
+from dubstream.benchmarks.bench.method.row_files import exit_with, read_rows, write_text
+from dubstream.benchmarks.bench.report.data import find
+from dubstream.benchmarks.bench.report.points import (
     Dub,
     FidelityPoint,
     Findings,
@@ -26,6 +25,7 @@ from dubstream.benchmarks.bench.report_points import (
     NetworkPoint,
     PeakPoint,
 )
+from dubstream.benchmarks.bench.report.report import Ratio, ratios
 from dubstream.engines.errors import UsageError, VerificationError
 
 NAMES = {
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.check and after != before:
         raise VerificationError(
             "README.md is not what benchmarks/results says",
-            hint="python -m dubstream.benchmarks.bench.readme",
+            hint="python -m dubstream.benchmarks.bench.report.readme",
         )
     if after != before:
         write_text(readme, after)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dubstream.benchmarks.bench.statistics import Samples, Work, percentiles
+from dubstream.benchmarks.bench.method.statistics import Samples, Work, percentiles
 from dubstream.benchmarks.rows import Row
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from dubstream.benchmarks.bench.rounds import Series
-from dubstream.benchmarks.bench.statistics import Samples
-from dubstream.benchmarks.bench.variants import Resident, seeded_batch
+from dubstream.benchmarks.bench.method.rounds import Series
+from dubstream.benchmarks.bench.method.statistics import Samples
+from dubstream.benchmarks.bench.networks.variants import Resident, seeded_batch
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.engine import Engine
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -188,7 +188,7 @@ def _spec(name: str, item: tuple[int, ...], result: tuple[int, ...], batch: int)
 
 
 def _model(spec: NetworkSpec, operator: str, weight: Any = None, **attributes: Any) -> bytes:
-    from dubstream.benchmarks.bench.cost import import_onnx
+    from dubstream.benchmarks.bench.networks.cost import import_onnx
 
     onnx = import_onnx()
     helper = onnx.helper

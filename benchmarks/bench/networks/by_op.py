@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dubstream.benchmarks.bench.cost import NetworkCost, NodeCost, macs_of
-from dubstream.benchmarks.bench.sessions import cpu_session
+from dubstream.benchmarks.bench.networks.cost import NetworkCost, NodeCost, macs_of
+from dubstream.benchmarks.bench.networks.sessions import cpu_session
 from dubstream.engines.errors import InternalError
 
 _SUFFIX = "_kernel_time"

@@ -21,7 +21,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from dubstream.benchmarks.bench.frame_cost_original import OriginalCost
+from dubstream.benchmarks.bench.frame_cost.original import OriginalCost
 from dubstream.engines.errors import UsageError
 from dubstream.engines.specs import DNET, ENET, LNET, RECON, SPECS
 from dubstream.runtime.media.limits import MediaLimits

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dubstream.benchmarks.bench.plots import Format, render, require_matplotlib
-from dubstream.benchmarks.bench.report import Plot, plots, sections
-from dubstream.benchmarks.bench.report_data import find
-from dubstream.benchmarks.bench.report_files import read_rows
-from dubstream.benchmarks.bench.report_points import Findings
+from dubstream.benchmarks.bench.method.row_files import read_rows
+from dubstream.benchmarks.bench.report.data import find
+from dubstream.benchmarks.bench.report.plots import Format, render, require_matplotlib
+from dubstream.benchmarks.bench.report.points import Findings
+from dubstream.benchmarks.bench.report.report import Plot, plots, sections
 from dubstream.engines.atomic import atomic_file
 from dubstream.engines.errors import UsageError
 from dubstream.engines.page import Section, Table, cell_text, check_page, write_page

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dubstream.benchmarks.bench.base import KEPT, SLOWER
-from dubstream.benchmarks.bench.plots import (
+from dubstream.benchmarks.bench.method.base import KEPT, SLOWER
+from dubstream.benchmarks.bench.report.plots import (
     BASELINES,
     is_ours,
     plot_flops,
@@ -17,7 +17,7 @@ from dubstream.benchmarks.bench.plots import (
     plot_throughput,
     render,
 )
-from dubstream.benchmarks.bench.report_points import (
+from dubstream.benchmarks.bench.report.points import (
     Comparison,
     Dub,
     FidelityPoint,

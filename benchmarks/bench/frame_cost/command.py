@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dubstream.benchmarks.bench.frame_cost import (
+from dubstream.benchmarks.bench.frame_cost.cost import (
     MODES,
     FrameCost,
     Mode,
@@ -17,7 +17,7 @@ from dubstream.benchmarks.bench.frame_cost import (
     mode_rows,
     steady_cost,
 )
-from dubstream.benchmarks.bench.frame_cost_original import SIZES, OriginalCost, original_cost
+from dubstream.benchmarks.bench.frame_cost.original import SIZES, OriginalCost, original_cost
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.cli.show import table
 from dubstream.runtime.emotion import parse_emotion

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dubstream.benchmarks.bench.options import (
+from dubstream.benchmarks.bench.method.rounds import Stop
+from dubstream.benchmarks.bench.networks.options import (
     BASELINE_NAMES,
     BATCHES,
     REPEATS,
@@ -16,7 +17,6 @@ from dubstream.benchmarks.bench.options import (
     parse_backends,
     parse_batches,
 )
-from dubstream.benchmarks.bench.rounds import Stop
 from dubstream.engines.artifact import Artifact, open_artifact
 from dubstream.engines.errors import DeviceError, UsageError, VerificationError
 from dubstream.engines.onnxruntime_engine import usable_cpus
@@ -28,9 +28,9 @@ from dubstream.runtime.options.dub import StreamOptions
 from dubstream.runtime.platforms.platform import open_platform
 
 if TYPE_CHECKING:
-    from dubstream.benchmarks.bench.base import Base, Verdict
-    from dubstream.benchmarks.bench.by_op import NodeTime
-    from dubstream.benchmarks.bench.results import Results
+    from dubstream.benchmarks.bench.method.base import Base, Verdict
+    from dubstream.benchmarks.bench.method.results import Results
+    from dubstream.benchmarks.bench.networks.by_op import NodeTime
 
 _WHAT, _COMPARE, _OUTPUT = "What is measured", "Comparisons", "Output"
 _default_batches = ",".join(map(str, BATCHES))
@@ -191,9 +191,9 @@ def _measure(
     rows: Path | None,
     as_json: bool,
 ) -> None:
-    from dubstream.benchmarks.bench.base import check_machine, held_against, load_base, save_base
-    from dubstream.benchmarks.bench.networks import bench_networks
-    from dubstream.benchmarks.bench.results import Results
+    from dubstream.benchmarks.bench.method.base import check_machine, held_against, load_base, save_base
+    from dubstream.benchmarks.bench.method.results import Results
+    from dubstream.benchmarks.bench.networks.bench import bench_networks
     from dubstream.engines.atomic import publish
 
     results = Results(_facts(options))
@@ -223,7 +223,8 @@ def _facts(options: BenchOptions) -> dict[str, Any]:
 
 
 def _show(results: Results, verdicts: list[Verdict], max_slowdown: float, as_json: bool) -> None:
-    from dubstream.benchmarks.bench.show import show_rows, show_verdicts
+    from dubstream.benchmarks.bench.method.show import show_verdicts
+    from dubstream.benchmarks.bench.networks.show import show_rows
 
     if as_json:
         judged = [verdict.as_json() for verdict in verdicts]
@@ -235,7 +236,7 @@ def _show(results: Results, verdicts: list[Verdict], max_slowdown: float, as_jso
 
 
 def _judge(results: Results, compared: bool, verdicts: list[Verdict]) -> None:
-    from dubstream.benchmarks.bench.base import KEPT, SLOWER, slower
+    from dubstream.benchmarks.bench.method.base import KEPT, SLOWER, slower
 
     findings = [*results.failures, *slower(verdicts)]
     if compared and not {KEPT, SLOWER} & {verdict.outcome for verdict in verdicts}:
@@ -247,10 +248,10 @@ def _judge(results: Results, compared: bool, verdicts: list[Verdict]) -> None:
 
 
 def _by_op(found: _Artifacts, options: BenchOptions, limit: int, depth: int, as_json: bool) -> None:
-    from dubstream.benchmarks.bench.by_op import profile
-    from dubstream.benchmarks.bench.cost import network_cost
-    from dubstream.benchmarks.bench.show import profile_json, show_profile
-    from dubstream.benchmarks.bench.variants import seeded_batch
+    from dubstream.benchmarks.bench.networks.by_op import profile
+    from dubstream.benchmarks.bench.networks.cost import network_cost
+    from dubstream.benchmarks.bench.networks.show import profile_json, show_profile
+    from dubstream.benchmarks.bench.networks.variants import seeded_batch
 
     if options.on_gpu is not None:
         raise UsageError("--by-op looks into ONNX Runtime on the CPU", hint="leave --backend out")
@@ -274,9 +275,9 @@ def _by_op(found: _Artifacts, options: BenchOptions, limit: int, depth: int, as_
 
 def _peak(options: BenchOptions) -> float:
     """GFLOP/s the CPU reaches now, over a few rounds."""
-    from dubstream.benchmarks.bench.peaks import opened_peaks, reached
-    from dubstream.benchmarks.bench.rounds import measure_rounds
-    from dubstream.benchmarks.bench.statistics import MIN_SAMPLES
+    from dubstream.benchmarks.bench.method.rounds import measure_rounds
+    from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES
+    from dubstream.benchmarks.bench.networks.peaks import opened_peaks, reached
     from dubstream.runtime.streaming.host import HostDevice
 
     with HostDevice() as device, opened_peaks(device, threads=options.threads) as peaks:

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from dubstream.benchmarks.bench.dub import DubBench, bench_dub
-from dubstream.benchmarks.bench.dub_against import DubComparison
-from dubstream.benchmarks.bench.frame_cost_command import show_ran
-from dubstream.benchmarks.bench.report_files import check_target, write_rows, write_text
-from dubstream.benchmarks.bench.stages import WAITS, PassCost, StageCost, rest_s
+from dubstream.benchmarks.bench.dubs.against import DubComparison
+from dubstream.benchmarks.bench.dubs.dub import DubBench, bench_dub
+from dubstream.benchmarks.bench.dubs.stages import WAITS, PassCost, StageCost, rest_s
+from dubstream.benchmarks.bench.frame_cost.command import show_ran
+from dubstream.benchmarks.bench.method.row_files import check_target, write_rows, write_text
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.show import Verbose, log_to_stderr, progress, table
 from dubstream.runtime.emotion import EmotionOptions, parse_emotion

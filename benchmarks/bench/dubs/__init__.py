@@ -1,0 +1,1 @@
+"""Whole dubs, stage by stage: `dubstream bench dub`."""

@@ -1,0 +1,1 @@
+"""What an output frame costs on paper: `dubstream bench cost`."""

@@ -1,0 +1,1 @@
+"""Every network against its baselines and what the machine can do: `dubstream bench`."""
