@@ -92,7 +92,7 @@ def tensorrt_stands_in(kernels: str, cache: Path) -> Iterator[None]:
             lambda artifact, options, store, workspace, **_: StandIn(artifact, workspace),
         )
         patch.setattr(cuda_platform.TensorrtPlatform, "check", lambda self: None)
-        for module in ("cuda_platform", "cuda_stages", "cuda_emotion_stages"):
+        for module in ("cuda_platform", "cuda_stages", "cuda_emotion_stages", "cuda_finish_stages"):
             patch.setattr(f"dubstream.runtime.platforms.{module}.graphed", list)
         patch.setenv("DUBSTREAM_CACHE", str(cache))
         yield

@@ -86,9 +86,6 @@ class Synthesiser:
 
     Attributes:
         unparsed: dubbed frames so far in which the parser saw no face: they show the source.
-
-    Raises:
-        DeviceError: a finish or an emotion the platform does not have.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
-from dubstream.runtime.options.backend import HOST, Backend
+from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.finish import FinishOptions
 from dubstream.runtime.speakers import Speaker
 from dubstream.runtime.timeline import AudioMode
@@ -106,7 +106,7 @@ class DubOptions:
         emotion: of the upper face.
 
     Raises:
-        UsageError: a finish that the backend does not have, or a batch too large for a finish.
+        UsageError: a batch too large for a finish.
     """
 
     face: FaceOptions = field(default_factory=FaceOptions)
@@ -137,11 +137,6 @@ class DubOptions:
         return ("recon", "dnet", *self.face.networks, *self.finish.reference_networks)
 
     def _check_finish(self) -> None:
-        if self.finish.frame_networks and self.backend.on_gpu:
-            raise UsageError(
-                f"--mask {self.finish.mask} --restore {self.finish.restore}: not on a GPU backend yet",
-                hint=f"--backend {HOST}, or --mask box --restore none",
-            )
         most = min((SPECS[name].max_batch for name in self.finish.networks), default=MAX_BATCH)
         if self.stream.batch > most:
             raise UsageError(

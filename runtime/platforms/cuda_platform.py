@@ -26,6 +26,7 @@ from dubstream.runtime.platforms.cuda_emotion_stages import (
     emotion_stages,
     fill_emotion_table,
 )
+from dubstream.runtime.platforms.cuda_finish_stages import finish_buffers, finish_stages
 from dubstream.runtime.platforms.cuda_stages import (
     NetworkStage,
     fill_tables,
@@ -34,6 +35,7 @@ from dubstream.runtime.platforms.cuda_stages import (
     synthesis_stages,
 )
 from dubstream.runtime.platforms.emotion_stages import Emotion
+from dubstream.runtime.platforms.finish_stages import Finish
 from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.streaming.cuda import CudaDevice
@@ -69,6 +71,10 @@ class CudaPlatform(Platform):
     def synthesis_stages(self, lnet: Engine, enet: Engine) -> list[Stage]:
         """Crop, L-Net, E-Net and blend."""
         return synthesis_stages(self._cuda, lnet, enet, modules=self._kernels)
+
+    def finished(self, finish: Finish) -> tuple[list[BufferSpec], list[Stage]]:
+        """A finish by networks; see `dubstream.runtime.platforms.cuda_finish_stages`."""
+        return finish_buffers(finish), finish_stages(self._cuda, finish, modules=self._kernels)
 
     def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:
         """An emotion of the upper face; see `dubstream.runtime.platforms.cuda_emotion_stages`."""

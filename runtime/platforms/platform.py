@@ -13,9 +13,8 @@ from pathlib import Path
 
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.engine import Engine
-from dubstream.engines.errors import DeviceError
 from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
-from dubstream.runtime.options.backend import HOST, Backend
+from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import StreamOptions
 from dubstream.runtime.platforms.emotion_stages import Emotion, emotion_buffers, emotion_stages
 from dubstream.runtime.platforms.finish_stages import Finish, finish_buffers, finish_stages
@@ -80,16 +79,9 @@ class Platform(ABC):
     def synthesis_stages(self, lnet: Engine, enet: Engine) -> list[Stage]:
         """Crop, L-Net, E-Net and blend."""
 
+    @abstractmethod
     def finished(self, finish: Finish) -> tuple[list[BufferSpec], list[Stage]]:
-        """A finish by networks: its slot buffers, and the stages that take the blend's place at the end.
-
-        Raises:
-            DeviceError: not there on this platform.
-        """
-        raise DeviceError(
-            f"parsing and restoring frames does not run with --backend {self.backend.name} yet",
-            hint=f"--backend {HOST}, or --mask box --restore none",
-        )
+        """A finish by networks: its slot buffers, and the stages that take the blend's place at the end."""
 
     @abstractmethod
     def emotional(self, emotion: Emotion) -> tuple[list[BufferSpec], list[Stage]]:

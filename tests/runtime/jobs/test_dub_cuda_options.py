@@ -11,6 +11,7 @@ from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 
 from dubstream.runtime.emotion import parse_emotion
+from dubstream.runtime.options.dub import FaceOptions
 from dubstream.runtime.options.finish import FinishOptions
 
 FRAMES = 5
@@ -23,18 +24,39 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @over_fake_cuda()
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_emotions(fake: FakeCuda, kernels: str, precision: str) -> None:
+def test_emotions(fake: FakeCuda, kernels: str) -> None:
     options = replace(OPTIONS, emotion=parse_emotion("angry:0.8"))
-    (_, expected), (summary, found) = host_and_cuda(fake, kernels, precision, FRAMES, options)
+    (_, expected), (summary, found) = host_and_cuda(fake, kernels, "fp32", FRAMES, options)
     assert {"synthesise/look", "synthesise/ganimation", "synthesise/emotion"} <= summary.busy_s.keys()
     assert_close(found, expected)
 
 
 @over_fake_cuda()
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_restored_references(fake: FakeCuda, kernels: str, precision: str) -> None:
+def test_restored_references(fake: FakeCuda, kernels: str) -> None:
     options = replace(OPTIONS, finish=FinishOptions(restore="gpen"))
-    (_, expected), (summary, found) = host_and_cuda(fake, kernels, precision, FRAMES, options)
+    (_, expected), (summary, found) = host_and_cuda(fake, kernels, "fp32", FRAMES, options)
     assert {"prepare/dnet", "prepare/parsenet", "prepare/gpen", "synthesise/blend"} <= summary.busy_s.keys()
+    assert_close(found, expected)
+
+
+@over_fake_cuda()
+@pytest.mark.parametrize(("precision", "restore"), [("fp32", "gfpgan"), ("fp16", "none")])
+def test_finished_frames(fake: FakeCuda, kernels: str, precision: str, restore: str) -> None:
+    options = replace(OPTIONS, finish=FinishOptions("parse", restore))
+    (host, expected), (summary, found) = host_and_cuda(fake, kernels, precision, FRAMES, options)
+    assert host.busy_s.keys() == summary.busy_s.keys() >= {"synthesise/align", "synthesise/finish"}
+    assert_close(found, expected)
+
+
+@over_fake_cuda()
+def test_everything_at_once(fake: FakeCuda, kernels: str) -> None:
+    options = replace(
+        OPTIONS,
+        face=FaceOptions(finder="networks"),
+        finish=FinishOptions("parse", "both"),
+        emotion=parse_emotion("angry"),
+    )
+    (host, expected), (summary, found) = host_and_cuda(fake, kernels, "fp16", FRAMES, options)
+    assert host.busy_s.keys() == summary.busy_s.keys() >= {"track/s3fd", "track/fan4", "prepare/gpen"}
+    assert host.frames == summary.frames == summary.dubbed
     assert_close(found, expected)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
 from dubstream.engines.artifact import Artifact
-from dubstream.engines.errors import DeviceError, StageError, UsageError
+from dubstream.engines.errors import StageError, UsageError
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.limits import MediaLimits
@@ -26,8 +24,6 @@ from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
-from dubstream.runtime.platforms.finish_stages import Finish
-from dubstream.runtime.platforms.platform import Platform
 
 FRAMES = 8
 OPTIONS = DubOptions(
@@ -191,17 +187,6 @@ def test_half_precision_pictures_give_nearly_the_same_frames(
     options = replace(OPTIONS, finish=FinishOptions("parse", "gfpgan"), backend=Backend(wanted="fp16"))
     dub(replace(request_, artifacts=halves, options=options, output=tmp_path / "half.mp4"))
     assert changed(frames_of(tmp_path / "half.mp4"), dubbed("parse", "gfpgan")[1]).max() <= 6
-
-
-def test_a_finish_without_a_gpu_path_is_refused_on_a_gpu() -> None:
-    with pytest.raises(UsageError, match="not on a GPU backend yet"):
-        DubOptions(finish=FinishOptions("parse"), backend=Backend("tensorrt"))
-
-
-def test_a_platform_without_a_finish_says_so() -> None:
-    platform = SimpleNamespace(backend=Backend("tensorrt"))
-    with pytest.raises(DeviceError, match="does not run with --backend tensorrt yet"):
-        Platform.finished(cast(Platform, platform), cast(Finish, None))
 
 
 def test_a_batch_the_networks_cannot_take_is_refused() -> None:
