@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from clips import QUICK, write_portrait, write_speech
 from toy_networks import publish_toys
 
 from dubstream.benchmarks.bench.dubs import dub as subject
+from dubstream.benchmarks.bench.dubs.against import dub_cases
 from dubstream.benchmarks.bench.dubs.dub import DubBench, bench_dub, check_written
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import InternalError, UsageError
 from dubstream.runtime.cli.app import run
-from dubstream.runtime.options.dub import DubOptions, StreamOptions
+from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 
 FRAMES = 12
 OPTIONS = DubOptions(stream=StreamOptions(batch=3, threads=1), encode=QUICK)
@@ -52,6 +54,25 @@ def test_every_run_does_all_the_work(bench: DubBench) -> None:
         # Both runs, in batches of 3, of every frame with a face.
         assert len(found[stage].batches_s) == 2 * -(-found[stage].frames // 2 // 3)
         assert sum(found[stage].batches_s) == pytest.approx(found[stage].busy_s)
+
+
+def test_a_preparation_leaves_the_second_pass_alone(
+    bench: DubBench, stock: Path, toys: dict[str, Artifact], tmp_path: Path
+) -> None:
+    whole = DubRequest(
+        stock / "talk.mp4", stock / "voice.wav", tmp_path / "dub.mp4", toys, tmp_path / "cache", OPTIONS
+    )
+    subject.dub(whole)
+    (folder,) = (entry for entry in (tmp_path / "cache" / "prepared").iterdir() if entry.is_dir())
+    second = bench_dub(whole.video, stock / "voice.wav", toys, OPTIONS, prepared=folder)
+    assert [one.part for one in second.passes] == ["synthesise"]
+    assert second.runs[0].sha256 == bench.runs[0].sha256
+    assert not {"dnet", "recon"} & set(second.runs[0].summary.networks)
+    assert second.setting["prepared"]
+    for timed, where in ((second, "2 prepared True"), (bench, "2")):
+        each = (1e-12,) * len(timed.runs)
+        anchors = SimpleNamespace(cpu_share=0.5, around=lambda each=each: (each, each))
+        assert {name.rpartition(" slots ")[2] for name in dub_cases(timed, anchors)} == {where}
 
 
 def test_rows_add_up_and_name_neither_files_nor_folders(bench: DubBench, stock: Path) -> None:

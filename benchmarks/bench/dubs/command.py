@@ -43,6 +43,12 @@ def bench_dub_command(
     hmac_key: Annotated[
         Path | None, typer.Option(help="Key file for plans others can write.", metavar="FILE")
     ] = None,
+    prepared: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `dubstream prepare` made of the video: only the second pass is timed.", metavar="DIR"
+        ),
+    ] = None,
     backend: Annotated[str, typer.Option(help=f"{', '.join(Backend.NAMES)}.")] = _default.backend.name,
     device: Annotated[int, typer.Option(help="CUDA device.", metavar="N")] = _default.backend.device,
     precision: Annotated[str | None, typer.Option(help="fp32, fp16 or, with tensorrt, bf16.")] = None,
@@ -108,7 +114,7 @@ def bench_dub_command(
         )  # fmt: skip
         bench = bench_dub(
             video, audio, networks, options, repeats=repeats, name=name, plans=engines, plans_key=hmac_key,
-            before_each=comparison.before_each, progress=report,
+            prepared=prepared, before_each=comparison.before_each, progress=report,
         )  # fmt: skip
     found, verdicts = bench.rows(comparison.facts), comparison.finish(bench)
     if trace is not None:

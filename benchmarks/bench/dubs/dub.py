@@ -1,7 +1,8 @@
 """Whole dubs, timed stage by stage.
 
 Every run starts from an empty cache of its own, so that no preparation or finished segment hides work,
-and what it wrote is looked at before a figure of it is reported.
+and what it wrote is looked at before a figure of it is reported. With a finished preparation given, what is
+timed is another language of a video: the second pass alone.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ def bench_dub(
     name: str | None = None,
     plans: Path | None = None,
     plans_key: Path | None = None,
+    prepared: Path | None = None,
     before_each: Callable[[], None] = lambda: None,
     progress: Progress = silent,
 ) -> DubBench:
@@ -150,6 +152,7 @@ def bench_dub(
         name: of the clip in rows; without it the video file's name without its ending.
         plans, plans_key: as in `DubRequest`; plans that are missing are built before anything is timed
             as a stage, but within the first run's wall time.
+        prepared: a finished preparation of the video, as in `DubRequest`; None to prepare in every run.
         before_each: called before every run, and once more behind the last.
         progress: told about the stages.
 
@@ -172,10 +175,15 @@ def bench_dub(
         with tempfile.TemporaryDirectory(prefix="dubstream-bench-") as folder:
             home = Path(folder)
             output = home / "dubbed.mp4"
-            request = DubRequest(video, audio, output, networks, home, traced, plans, plans_key)
+            request = DubRequest(video, audio, output, networks, home, traced, plans, plans_key, prepared)
             runs.append(_run(request, progress))
     before_each()
-    setting = {"width": info.width, "height": info.height, **_stream_facts(options)}
+    setting = {
+        "width": info.width,
+        "height": info.height,
+        **_stream_facts(options),
+        "prepared": prepared is not None,
+    }
     return DubBench(label, tuple(runs), setting)
 
 
@@ -224,5 +232,5 @@ def _network_facts(options: DubOptions) -> Row:
     }
 
 
-STANDARD: Mapping[str, Any] = _network_facts(DubOptions())
+STANDARD: Mapping[str, Any] = {**_network_facts(DubOptions()), "prepared": False}
 """The part of a setting that decides which networks run, where no option says otherwise."""
