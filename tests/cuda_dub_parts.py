@@ -31,7 +31,7 @@ from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
-from dubstream.runtime.options.backend import Backend
+from dubstream.runtime.options.backend import HOST, TENSORRT, Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.platforms import cuda_platform
 
@@ -110,21 +110,25 @@ Dubbed = tuple[DubSummary, np.ndarray]
 def host_and_cuda(
     fake: FakeCuda, kernels: str, precision: str, frames: int, options: DubOptions = OPTIONS
 ) -> tuple[Dubbed, Dubbed]:
-    """Summary and frames of a dub on the host, then of the same dub on CUDA."""
+    """Summary and frames of a dub on the host, then of the same dub on CUDA.
+
+    The host has no bf16; fp16 stands in for it there, as toys of both compute the same.
+    """
     fake.policy("eager")
-    with TemporaryDirectory() as name, fake.nothing_left(), tensorrt_stands_in(kernels, Path(name) / "cache"):
-        folder = Path(name)
+    with TemporaryDirectory() as scratch, fake.nothing_left(), tensorrt_stands_in(kernels, Path(scratch)):
+        folder = Path(scratch)
         video = write_portrait(folder / "talk.mp4", frames)
         audio = write_speech(folder / "voice.wav", frames / 25, rate=16_000)  # nothing to resample
-        publish_half_toys(folder / "toys", precision if precision != "fp32" else "fp16")
-        toys = open_all(folder / "toys", precision, names=options.networks)
         done: list[Dubbed] = []
-        for backend in (Backend(wanted=precision), Backend("tensorrt", wanted=precision)):
-            output, cache = folder / f"{backend.name}.mp4", folder / f"{backend.name}.cache"
+        for name, kind in ((HOST, "fp16" if precision == "bf16" else precision), (TENSORRT, precision)):
+            backend = Backend(name, wanted=kind)
+            publish_half_toys(folder / "toys", kind if kind != "fp32" else "fp16")
+            toys = open_all(folder / "toys", kind, names=options.networks)
+            output, cache = folder / f"{name}.mp4", folder / f"{name}.cache"
             cache.mkdir()
             request = DubRequest(video, audio, output, toys, cache, replace(options, backend=backend))
             summary = dub(request)
-            assert summary.backend.startswith(f"{backend.name} {precision} on ")
+            assert summary.backend.startswith(f"{name} {kind} on ")
             done.append((summary, pictures(output)))
     return done[0], done[1]
 

@@ -49,14 +49,15 @@ def test_finished_frames(fake: FakeCuda, kernels: str, precision: str, restore: 
 
 
 @over_fake_cuda()
-def test_everything_at_once(fake: FakeCuda, kernels: str) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_everything_at_once(fake: FakeCuda, kernels: str, precision: str) -> None:
     options = replace(
         OPTIONS,
         face=FaceOptions(finder="networks"),
         finish=FinishOptions("parse", "both"),
         emotion=parse_emotion("angry"),
     )
-    (host, expected), (summary, found) = host_and_cuda(fake, kernels, "fp16", FRAMES, options)
+    (host, expected), (summary, found) = host_and_cuda(fake, kernels, precision, FRAMES, options)
     assert host.busy_s.keys() == summary.busy_s.keys() >= {"track/s3fd", "track/fan4", "prepare/gpen"}
     assert host.frames == summary.frames == summary.dubbed
     assert_close(found, expected)
