@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import cpu_kernels
 import pytest
 
 from dubstream.kernels.launchers import Launchers
+from dubstream.kernels.modules import KernelModules
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +24,29 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, tuple[s
 
 
 @pytest.fixture(scope="session")
-def cpu_launchers(compiled: Callable[[str, tuple[str, ...]], Path]) -> Launchers:
-    return Launchers(cpu_kernels.modules(compiled("plain", cpu_kernels.PLAIN)))
+def cpu_modules(compiled: Callable[[str, tuple[str, ...]], Path]) -> KernelModules:
+    return cpu_kernels.modules(compiled("plain", cpu_kernels.PLAIN))
+
+
+@pytest.fixture(scope="session")
+def cpu_launchers(cpu_modules: KernelModules) -> Launchers:
+    return Launchers(cpu_modules)
+
+
+@pytest.fixture(scope="session")
+def run_sanitized(
+    compiled: Callable[[str, tuple[str, ...]], Path],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script of cases, all or one, on kernels under the address and undefined-behaviour sanitizers."""
+    library = compiled("sanitized", cpu_kernels.SANITIZED)
+    runtime = subprocess.run(
+        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    )
+    # Python itself never frees everything at its end, so leaks are not looked for.
+    setting = {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+
+    def run(script: str, *case: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, script, str(library), *case]
+        return subprocess.run(command, env=os.environ | setting, capture_output=True, text=True)
+
+    return run

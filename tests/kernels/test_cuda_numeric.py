@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import cpu_cases
-import cpu_kernels
 import pytest
 
 from dubstream.kernels.launchers import Launchers
@@ -18,28 +14,10 @@ def test_kernel_equals_its_reference(case: Callable[[Launchers], None], cpu_laun
     case(cpu_launchers)
 
 
-@pytest.fixture(scope="module")
-def run_sanitized(
-    compiled: Callable[[str, tuple[str, ...]], Path],
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    library = compiled("sanitized", cpu_kernels.SANITIZED)
-    runtime = subprocess.run(
-        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    )
-    # Python itself never frees everything at its end, so leaks are not looked for.
-    setting = {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
-
-    def run(*case: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, cpu_cases.__file__, str(library), *case]
-        return subprocess.run(command, env=os.environ | setting, capture_output=True, text=True)
-
-    return run
-
-
 def test_kernels_touch_nothing_but_their_memory(
     run_sanitized: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    done = run_sanitized()
+    done = run_sanitized(cpu_cases.__file__)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{len(cpu_cases.CASES)} cases\n"
 
@@ -47,6 +25,6 @@ def test_kernels_touch_nothing_but_their_memory(
 def test_the_sanitizer_sees_a_planted_overrun(
     run_sanitized: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    done = run_sanitized("case_planted_overrun")
+    done = run_sanitized(cpu_cases.__file__, "case_planted_overrun")
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
