@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -55,23 +55,38 @@ def find_artifacts(
     if artifacts is not None:
         return open_all(artifacts, precision, names=networks)
     choice = WeightsChoice.from_options(checkpoints, weights)
-    found: Artifacts = {}
-    for folder, names in _folders(choice, networks or CORE).items():
-        try:
-            found |= open_all(folder, precision, names=names, choice=choice)
-        except ArtifactError:
-            _export(choice, folder, names, precision, threads, progress)
-            found |= open_all(folder, precision, names=names, choice=choice)
-    return {name: found[name] for name in networks or CORE}
+
+    def export(folder: Path, names: Sequence[str]) -> None:
+        _export(choice, folder, names, precision, threads, progress)
+
+    return cached_artifacts(choice, precision, names=networks, make=export)
 
 
 def cached_artifacts(
-    choice: WeightsChoice, precision: str = "fp32", *, names: Sequence[str] = ()
+    choice: WeightsChoice,
+    precision: str = "fp32",
+    *,
+    names: Sequence[str] = (),
+    make: Callable[[Path, Sequence[str]], None] | None = None,
 ) -> Artifacts:
-    """As `find_artifacts` for weights the cache has artifacts of; nothing is exported."""
+    """As `find_artifacts` for weights the cache has artifacts of.
+
+    Args:
+        choice: the weights.
+        precision: of the artifacts.
+        names: of the networks; none means `CORE`.
+        make: puts the named networks' artifacts into a folder where they are missing, damaged or of another
+            version; None to raise that as the `ArtifactError` it is.
+    """
     found: Artifacts = {}
     for folder, some in _folders(choice, names or CORE).items():
-        found |= open_all(folder, precision, names=some, choice=choice)
+        try:
+            found |= open_all(folder, precision, names=some, choice=choice)
+        except ArtifactError:
+            if make is None:
+                raise
+            make(folder, some)
+            found |= open_all(folder, precision, names=some, choice=choice)
     return {name: found[name] for name in names or CORE}
 
 
