@@ -91,27 +91,37 @@ def blend_face(
     levels = settings.levels(box)
     window = blend_window(box, width, height, pyramid_reach(levels))
     space = workspace or thread_workspace()
-    rows, columns = cut(window, (0, 0, 0, 0))
-    source = frame[rows, columns]
+    source = frame[cut(window, (0, 0, 0, 0))]
     difference = face_difference(source, enhanced, box, window, workspace=space)
     mask = space.array("blend_mask", source.shape[:2], np.float32)
     face_mask(box, window, settings.mask, out=mask)
     blend_bands(difference, mask, levels, workspace=space)
-    if out is None:
-        out = frame
-    else:
-        check_picture(out, "out", (height, width))
-        np.copyto(out, frame)
-    add_rounded(source, difference, out=out[rows, columns])
+    add_to_frame(frame, difference, window, out)
     return window
 
 
-def add_rounded(source: U8, difference: F32, *, out: U8) -> None:
-    """Write source + difference as the nearest level, halves to even, clamped; overwrites `difference`."""
-    np.add(difference, source, out=difference)
+def add_to_frame(frame: U8, difference: F32, window: Box, out: U8 | None) -> None:
+    """Write frame + difference in the window as the nearest level, halves to even, clamped.
+
+    Args:
+        frame: uint8 BGR (H, W, 3); changed in place where there is no `out`.
+        difference: float32 (h, w, 3), in levels; overwritten.
+        window: of the frame, h x w pixels.
+        out: uint8 like `frame`, for the whole frame; None for `frame` itself.
+
+    Raises:
+        InternalError: `out` has a wrong shape or dtype.
+    """
+    if out is None:
+        out = frame
+    else:
+        check_picture(out, "out", frame.shape[:2])
+        np.copyto(out, frame)
+    inside = cut(window, (0, 0, 0, 0))
+    np.add(difference, frame[inside], out=difference)
     np.rint(difference, out=difference)
     np.clip(difference, 0, 255, out=difference)
-    np.copyto(out, difference, casting="unsafe")
+    np.copyto(out[inside], difference, casting="unsafe")
 
 
 def face_difference(

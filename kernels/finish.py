@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dubstream.kernels.blend import BlendSettings, add_rounded, blend_window, face_difference
+from dubstream.kernels.blend import BlendSettings, add_to_frame, blend_window, face_difference
 from dubstream.kernels.boxes import Box, as_box, cut
 from dubstream.kernels.checks import F32, U8, check_picture
 from dubstream.kernels.colour_match import apply_gains, seam_gains
@@ -139,8 +139,7 @@ def finish_face(
     levels = final.levels(box)
     window = blend_window(box, width, height, pyramid_reach(levels))
     space = workspace or thread_workspace()
-    rows, columns = cut(window, (0, 0, 0, 0))
-    source = frame[rows, columns]
+    source = frame[cut(window, (0, 0, 0, 0))]
     difference = face_difference(source, enhanced, box, window, workspace=space)
     mask = space.array("blend_mask", source.shape[:2], np.float32)
     parsed = space.array("parsed_mask", source.shape[:2], np.float32)
@@ -152,12 +151,7 @@ def finish_face(
         np.multiply(mask, mask_in_window(masks.face, to_aligned, window, out=parsed), out=mask)
         apply_gains(source, difference, seam_gains(source, difference, mask, workspace=space))
     blend_bands(difference, mask, levels, workspace=space)
-    if out is None:
-        out = frame
-    else:
-        check_picture(out, "out", (height, width))
-        np.copyto(out, frame)
-    add_rounded(source, difference, out=out[rows, columns])
+    add_to_frame(frame, difference, window, out)
     return window
 
 
