@@ -21,7 +21,7 @@ import onnx
 import torch
 
 from dubstream.engines.contract import NetworkSpec
-from dubstream.engines.errors import ArtifactError, DeviceError, UsageError
+from dubstream.engines.errors import ArtifactError, DeviceError
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.fidelity import Array
 from dubstream.export.half_check import levels_runner
@@ -49,13 +49,13 @@ class Settings:
     """What a chain is run on.
 
     Attributes:
-        folder: the artifacts; or
-        choice: weights whose artifacts are in the cache.
+        folder: the artifacts; None for the cache's, which `choice` then names.
         links: below the root, in order.
         quick: seeded and real inputs alone, one item each.
         threads: CPU threads of every executor.
         frames: uint8 BGR frames of a clip to try as well; none: no clip.
         device: CUDA device of GPU backends.
+        choice: the weights; None to believe the sidecars.
     """
 
     folder: Path | None
@@ -70,11 +70,7 @@ class Settings:
         """Where the artifacts of a network are; errors as in `WeightsChoice.source_of`."""
         if self.folder is not None:
             return self.folder
-        if self.choice is None:
-            raise UsageError(
-                "nothing to verify was named",
-                hint="give --artifacts DIR, --checkpoints DIR or --weights seeded",
-            )
+        assert self.choice is not None  # the command asks for one of both
         return self.choice.folder_of(spec)
 
 

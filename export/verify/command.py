@@ -145,7 +145,7 @@ def _run(
         choice,
     )
     work: Verification = runs.Verification(
-        names, settings, choice,
+        names, settings,
         None if golden is None else load_golden(golden), [link.name for link in required],
     )  # fmt: skip
     if page is not None:

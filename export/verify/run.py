@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dubstream.engines.errors import ArtifactError, VerificationError
-from dubstream.engines.weights import WeightsChoice
 from dubstream.export.recipes import RECIPES, Recipe
 from dubstream.export.threads import torch_threads
 from dubstream.export.verify.chain import Explain, NetworkChain, Settings
@@ -42,7 +41,6 @@ class Verification:
     Attributes:
         networks: names.
         settings: see `Settings`.
-        choice: the weights; None to believe the sidecars.
         golden: what the outputs are to equal as well.
         required: names of links that have to run.
         recipes: how networks are made.
@@ -52,7 +50,6 @@ class Verification:
 
     networks: Sequence[str]
     settings: Settings
-    choice: WeightsChoice | None = None
     golden: Golden | None = None
     required: Sequence[str] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=lambda: RECIPES)
@@ -99,7 +96,7 @@ class Verification:
 
     def _network(self, recipe: Recipe) -> list[LinkResult]:
         name, settings = recipe.spec.name, self.settings
-        root = load_root(recipe, settings.folder_of(recipe.spec), PRECISIONS, self.choice)
+        root = load_root(recipe, settings.folder_of(recipe.spec), PRECISIONS, settings.choice)
         if root is None:
             return [_not_run(name, link) for link in settings.links]
         chain = NetworkChain(recipe, root.network, root.source, settings)
