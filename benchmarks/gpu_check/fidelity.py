@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +18,7 @@ from dubstream.benchmarks.gpu_check.executors import Arrays, artifact_of, backen
 from dubstream.benchmarks.gpu_check.journal import Journal
 from dubstream.benchmarks.gpu_check.setting import Setting
 from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.face_specs import BGR_MEANS
 from dubstream.export.real_inputs import real_inputs
 
 F32 = npt.NDArray[np.float32]
@@ -33,7 +35,7 @@ def check(setting: Setting, journal: Journal) -> None:
         with journal.guard(stage):
             half, full = artifact_of(setting, name, "fp16"), artifact_of(setting, name, "fp32")
             for case, inputs in _cases(half.spec, 1 if setting.small else 2).items():
-                wanted = shown(name, session_outputs(full, planes(name, inputs)))
+                wanted = shown(name, session_outputs(full, planes(name, inputs)), inputs)
                 for backend in backends(setting):
                     with journal.guard(f"{stage}/{backend}", case=case):
                         got = engine_outputs(setting, backend, half, inputs)
@@ -52,9 +54,15 @@ def planes(name: str, inputs: Arrays) -> Arrays:
     return _PLANES[name](inputs)
 
 
-def shown(name: str, outputs: Arrays) -> Arrays:
-    """Outputs of the FP32 artifact as those of the FP16 one, float32 and not rounded."""
-    return _SHOWN[name](outputs)
+def shown(name: str, outputs: Arrays, inputs: Arrays) -> Arrays:
+    """Outputs of the FP32 artifact as those of the FP16 one, float32 and not rounded.
+
+    Args:
+        name: of the network.
+        outputs: of the FP32 artifact.
+        inputs: of the FP16 artifact.
+    """
+    return _SHOWN[name](outputs, inputs)
 
 
 def _as_planes(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -74,9 +82,14 @@ def _reduced(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return found
 
 
+def _rgb(pictures: npt.NDArray[np.uint8], *, signed: bool) -> F32:
+    """RGB planes in [0, 1], or in [-1, 1]."""
+    unit = _as_planes(pictures)[:, ::-1] / _WHITE
+    return np.ascontiguousarray(unit * 2 - 1 if signed else unit, np.float32)
+
+
 def _dnet(inputs: Arrays) -> Arrays:
-    image = (_as_planes(inputs["image"])[:, ::-1] / _WHITE * 2 - 1).astype(np.float32)
-    return {"image": np.ascontiguousarray(image), "coefficients": inputs["coefficients"]}
+    return {"image": _rgb(inputs["image"], signed=True), "coefficients": inputs["coefficients"]}
 
 
 def _lnet(inputs: Arrays) -> Arrays:
@@ -93,19 +106,86 @@ def _enet(inputs: Arrays) -> Arrays:
     return {"lips": inputs["lips"].astype(np.float32), "reference": reference}
 
 
-def _recon(inputs: Arrays) -> Arrays:
-    return {"image": np.ascontiguousarray(_as_planes(inputs["image"])[:, ::-1] / _WHITE, np.float32)}
+def _unit(inputs: Arrays) -> Arrays:
+    return {"image": _rgb(inputs["image"], signed=False)}
+
+
+def _signed(inputs: Arrays) -> Arrays:
+    return {"image": _rgb(inputs["image"], signed=True)}
+
+
+def _detector(inputs: Arrays) -> Arrays:
+    return {"image": (_as_planes(inputs["image"]) - np.reshape(BGR_MEANS, (3, 1, 1))).astype(np.float32)}
+
+
+def _action_units(inputs: Arrays) -> Arrays:
+    small = _as_planes(inputs["image"])[:, :, 1::3, 1::3]  # the middle of every 3x3 square
+    return {"image": np.ascontiguousarray(small / _WHITE * 2 - 1, np.float32), "aus": inputs["aus"]}
+
+
+def _same(outputs: Arrays, inputs: Arrays) -> Arrays:
+    return outputs
+
+
+def _edited(outputs: Arrays, inputs: Arrays) -> Arrays:
+    return {"edited": _signed_levels(outputs["edited"])}
+
+
+def _enhanced(outputs: Arrays, inputs: Arrays) -> Arrays:
+    return {"enhanced": _as_levels(outputs["enhanced"] * _WHITE)}
+
+
+def _restored(outputs: Arrays, inputs: Arrays) -> Arrays:
+    return {"restored": _signed_levels(outputs["restored"])}
+
+
+def _masks(outputs: Arrays, inputs: Arrays) -> Arrays:
+    return {"masks": _as_levels(outputs["masks"] * _WHITE)}
+
+
+def _fused(outputs: Arrays, inputs: Arrays) -> Arrays:
+    """Colour and attention enlarged to the picture's size and fused there, not at the network's."""
+    picture = inputs["image"].astype(np.float32)
+    color = _enlarged(((outputs["color"] + 1) * (_WHITE / 2)).astype(np.float32), picture)
+    attention = _enlarged(outputs["attention"], picture)
+    return {"fused": np.clip(attention * picture + (1 - attention) * color, 0, _WHITE)}
+
+
+def _enlarged(small: F32, picture: F32) -> F32:
+    """Planes (N, C, h, w) to the picture's size, bilinear, (N, H, W, C)."""
+    size = picture.shape[2], picture.shape[1]
+    large = [cv2.resize(one.transpose(1, 2, 0), size, interpolation=cv2.INTER_LINEAR) for one in small]
+    return np.stack(large).reshape(*picture.shape[:3], small.shape[1])
+
+
+def _signed_levels(planes: F32) -> F32:
+    """RGB planes in [-1, 1] as BGR pixels in levels."""
+    return _as_levels((planes[:, ::-1] + 1) * (_WHITE / 2))
 
 
 _PLANES: dict[str, Callable[[Arrays], Arrays]] = {
     "dnet": _dnet,
     "lnet": _lnet,
     "enet": _enet,
-    "recon": _recon,
+    "recon": _unit,
+    "s3fd": _detector,
+    "retinaface": _detector,
+    "fan4": _unit,
+    "gfpgan": _signed,
+    "gpen": _signed,
+    "parsenet": _signed,
+    "ganimation": _action_units,
 }
-_SHOWN: dict[str, Callable[[Arrays], Arrays]] = {
-    "dnet": lambda outputs: {"edited": _as_levels((outputs["edited"][:, ::-1] + 1) * (_WHITE / 2))},
-    "lnet": lambda outputs: outputs,
-    "enet": lambda outputs: {"enhanced": _as_levels(outputs["enhanced"] * _WHITE)},
-    "recon": lambda outputs: outputs,
+_SHOWN: dict[str, Callable[[Arrays, Arrays], Arrays]] = {
+    "dnet": _edited,
+    "lnet": _same,
+    "enet": _enhanced,
+    "recon": _same,
+    "s3fd": _same,
+    "retinaface": _same,
+    "fan4": _same,
+    "gfpgan": _restored,
+    "gpen": _restored,
+    "parsenet": _masks,
+    "ganimation": _fused,
 }

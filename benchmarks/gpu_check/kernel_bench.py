@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dubstream.benchmarks.gpu_check.journal import NotRunError
+from dubstream.benchmarks.gpu_check.kernel_cases import AllLaunchers
 from dubstream.benchmarks.gpu_check.setting import Setting, opened, require_driver
 from dubstream.kernels.compile import architecture_of, cubin
-from dubstream.kernels.launchers import Launchers
 from dubstream.kernels.modules import KernelModules
 
 Array = npt.NDArray[Any]
@@ -37,7 +37,7 @@ class KernelBench(Protocol):
         through: the library that launches.
     """
 
-    launchers: Launchers
+    launchers: AllLaunchers
     stream: Any
     through: str
 
@@ -80,7 +80,7 @@ class HostBench:
             host = importlib.import_module("cpu_kernels")
         finally:
             sys.path.remove(str(_HOST_BUILD))
-        self.launchers = Launchers(host.modules(host.build("g++", folder, ("-O1",))))
+        self.launchers = AllLaunchers(host.modules(host.build("g++", folder, ("-O1",))))
         self._arrays: dict[str, Array] = {}
 
     def place(self, arrays: Mapping[str, Array]) -> dict[str, int]:
@@ -109,7 +109,7 @@ class PycudaBench:
 
     def __init__(self, device: Any) -> None:
         architecture = architecture_of(device.compute_capability)
-        self.launchers = Launchers(KernelModules(lambda subject: cubin(subject, architecture)))
+        self.launchers = AllLaunchers(KernelModules(lambda subject: cubin(subject, architecture)))
         self._device = device
         self._queue = device.stream("check")
         self.stream = self._queue.native
@@ -155,7 +155,7 @@ class CupyBench:
         self._cupy.cuda.Device(index).use()
         number = self._cupy.cuda.Device(index).compute_capability  # e.g. "90"
         architecture = architecture_of((int(number[:-1]), int(number[-1])))
-        self.launchers = Launchers(
+        self.launchers = AllLaunchers(
             KernelModules(lambda subject: cubin(subject, architecture), load=self._load)
         )
         self.stream = self._cupy.cuda.Stream(non_blocking=True)

@@ -1,5 +1,7 @@
 """Kernels with inputs, launches and what their references make of the same inputs.
 
+Those of emotions and of a finish by networks are in `dubstream.benchmarks.gpu_check.face_cases`.
+
 Tolerances are those of the tests that run the same sources on a CPU: OpenCV's rule to the bit, one level in
 a blend (its sums run in another order), 1e-6 in float planes.
 """
@@ -16,14 +18,26 @@ import numpy.typing as npt
 from dubstream.kernels.blend import BlendSettings, blend_face
 from dubstream.kernels.blend_table import blend_table
 from dubstream.kernels.face_inputs import FACE, LIPS, face_inputs
+from dubstream.kernels.finish_launchers import FinishLaunchers
 from dubstream.kernels.launchers import DeviceFrames, Launchers
+from dubstream.kernels.modules import KernelModules
 from dubstream.kernels.nv12 import BT601, BT709_FULL, YuvMatrix, bgr_to_nv12, nv12_to_bgr
 from dubstream.kernels.paste import paste
 from dubstream.kernels.resample import crop_resize, warp_affine
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
-Launch = Callable[[Launchers, Mapping[str, int], Any], None]
+
+
+class AllLaunchers(Launchers):
+    """Every launcher of a device."""
+
+    def __init__(self, modules: KernelModules) -> None:
+        super().__init__(modules)
+        self.finish = FinishLaunchers(modules)
+
+
+Launch = Callable[[AllLaunchers, Mapping[str, int], Any], None]
 
 ODD = ((1, 1), (1, 9), (7, 2), (31, 45), (90, 121))  # height, width
 FULL = (1080, 1920)
@@ -32,7 +46,7 @@ _GAP = 5  # bytes behind each row, as decoders leave them
 
 @dataclass(frozen=True)
 class KernelCase:
-    """One launch.
+    """One launch, or launches that belong together.
 
     Attributes:
         name: the launcher's name.
@@ -70,7 +84,7 @@ def kernel_cases(*, small: bool) -> Iterator[KernelCase]:
     yield _planes(np.random.default_rng(99), 3)
 
 
-def _frames(rng: np.random.Generator, count: int, size: tuple[int, int]) -> tuple[Array, Array, Any]:
+def frames_with_gaps(rng: np.random.Generator, count: int, size: tuple[int, int]) -> tuple[Array, Array, Any]:
     """Memory with gaps behind the rows, the pixels in it, and how a launcher sees it at an address."""
     height, width = size
     memory = rng.integers(0, 256, (count, height, 3 * width + _GAP), dtype=np.uint8)
@@ -79,16 +93,16 @@ def _frames(rng: np.random.Generator, count: int, size: tuple[int, int]) -> tupl
     def at(address: int) -> DeviceFrames:
         return DeviceFrames(address, height, width, pitch, pitch * height)
 
-    return memory, _pixels(memory, size), at
+    return memory, pixels_of(memory, size), at
 
 
-def _pixels(memory: Array, size: tuple[int, int]) -> Array:
-    """A view: splitting an axis never copies."""
+def pixels_of(memory: Array, size: tuple[int, int]) -> Array:
+    """The pixels in such memory, a view: splitting an axis never copies."""
     height, width = size
     return memory[:, :, : 3 * width].reshape(len(memory), height, width, 3)
 
 
-def _boxes(rng: np.random.Generator, count: int, size: tuple[int, int], inside: bool = False) -> Array:
+def random_boxes(rng: np.random.Generator, count: int, size: tuple[int, int], inside: bool = False) -> Array:
     """int32 (count, 5): a frame each, and boxes that leave it unless told otherwise."""
     height, width = size
     corners = rng.integers(0, [width, height], (count, 2))
@@ -99,13 +113,14 @@ def _boxes(rng: np.random.Generator, count: int, size: tuple[int, int], inside: 
     return np.concatenate([np.arange(count)[:, None], start, end], 1).astype(np.int32)
 
 
-def _shape(size: tuple[int, int], count: int) -> str:
+def shape_of(size: tuple[int, int], count: int) -> str:
+    """For the row: count x height x width."""
     return f"{count}x{size[0]}x{size[1]}"
 
 
 def _crop(rng: np.random.Generator, size: tuple[int, int], count: int) -> KernelCase:
-    memory, pixels, at = _frames(rng, count, size)
-    items, out = _boxes(rng, count, size), np.zeros((count, 256, 251, 3), np.uint8)
+    memory, pixels, at = frames_with_gaps(rng, count, size)
+    items, out = random_boxes(rng, count, size), np.zeros((count, 256, 251, 3), np.uint8)
 
     def launch(kernels: Launchers, on: Mapping[str, int], stream: Any) -> None:
         kernels.crop_resize(at(on["frames"]), on["items"], count, on["out"], (251, 256), stream=stream)
@@ -115,11 +130,11 @@ def _crop(rng: np.random.Generator, size: tuple[int, int], count: int) -> Kernel
         return {"out": np.stack(made)}
 
     arrays = {"frames": memory, "items": items, "out": out}
-    return KernelCase("crop_resize", _shape(size, count), arrays, launch, expected)
+    return KernelCase("crop_resize", shape_of(size, count), arrays, launch, expected)
 
 
 def _warp(rng: np.random.Generator, size: tuple[int, int], count: int) -> KernelCase:
-    memory, pixels, at = _frames(rng, count, size)
+    memory, pixels, at = frames_with_gaps(rng, count, size)
     angles, scales = rng.uniform(-3, 3, count), rng.uniform(0.3, 3, count)
     turns = np.stack([np.cos(angles), -np.sin(angles), np.sin(angles), np.cos(angles)], -1) * scales[:, None]
     shifts = rng.uniform(-5, [size[1] + 5, size[0] + 5], (count, 2))
@@ -139,12 +154,12 @@ def _warp(rng: np.random.Generator, size: tuple[int, int], count: int) -> Kernel
         return {"out": np.stack(made)}
 
     arrays = {"frames": memory, "frame_of": frame_of, "maps": maps, "out": out}
-    return KernelCase("warp_affine", _shape(size, count), arrays, launch, expected)
+    return KernelCase("warp_affine", shape_of(size, count), arrays, launch, expected)
 
 
 def _paste(rng: np.random.Generator, size: tuple[int, int], count: int) -> KernelCase:
-    memory, _, at = _frames(rng, count, size)
-    items = _boxes(rng, count, size)
+    memory, _, at = frames_with_gaps(rng, count, size)
+    items = random_boxes(rng, count, size)
     pictures = rng.integers(0, 256, (count, 97, 101, 3), dtype=np.uint8)
     spans = (items[:, 3:] - items[:, 1:3]).max(0)
 
@@ -157,11 +172,11 @@ def _paste(rng: np.random.Generator, size: tuple[int, int], count: int) -> Kerne
     def expected() -> Arrays:
         made = memory.copy()
         for picture, item in zip(pictures, items, strict=True):
-            paste(_pixels(made, size)[item[0]], picture, item[1:])
+            paste(pixels_of(made, size)[item[0]], picture, item[1:])
         return {"frames": made}
 
     arrays = {"frames": memory, "items": items, "pictures": pictures}
-    return KernelCase("paste", _shape(size, count), arrays, launch, expected)
+    return KernelCase("paste", shape_of(size, count), arrays, launch, expected)
 
 
 def _surface(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array, int, int]:
@@ -185,7 +200,7 @@ def _decoded(rng: np.random.Generator, size: tuple[int, int], matrix: YuvMatrix)
         return {"picture": nv12_to_bgr(luma, chroma, matrix, out=np.empty_like(picture))}
 
     arrays = {"surface": surface, "picture": picture}
-    return KernelCase("nv12_to_bgr", _shape(size, 1), arrays, launch, expected)
+    return KernelCase("nv12_to_bgr", shape_of(size, 1), arrays, launch, expected)
 
 
 def _encoded(rng: np.random.Generator, size: tuple[int, int], matrix: YuvMatrix) -> KernelCase:
@@ -203,14 +218,14 @@ def _encoded(rng: np.random.Generator, size: tuple[int, int], matrix: YuvMatrix)
         return {"surface": made}
 
     arrays = {"surface": surface, "picture": picture}
-    return KernelCase("bgr_to_nv12", _shape(size, 1), arrays, launch, expected)
+    return KernelCase("bgr_to_nv12", shape_of(size, 1), arrays, launch, expected)
 
 
 def _pictures(rng: np.random.Generator, size: tuple[int, int], count: int) -> KernelCase:
     """`face_pictures`, compared through the reference's float planes: whole levels over 255."""
-    memory, pixels, at = _frames(rng, count, size)
+    memory, pixels, at = frames_with_gaps(rng, count, size)
     stabilised = rng.integers(0, 256, (count, 256, 256, 3), dtype=np.uint8)
-    boxes, faces = _boxes(rng, count, size, inside=True), _boxes(rng, count, size)
+    boxes, faces = random_boxes(rng, count, size, inside=True), random_boxes(rng, count, size)
     items = np.concatenate([boxes, faces[:, 1:]], 1)
 
     def launch(kernels: Launchers, on: Mapping[str, int], stream: Any) -> None:
@@ -231,7 +246,7 @@ def _pictures(rng: np.random.Generator, size: tuple[int, int], count: int) -> Ke
     empty = np.zeros((count, FACE, FACE, 3), np.uint8)
     arrays = {"frames": memory, "stabilised": stabilised, "items": items}
     arrays |= {"faces": empty, "references": empty.copy()}
-    return KernelCase("face_pictures", _shape(size, count), arrays, launch, expected)
+    return KernelCase("face_pictures", shape_of(size, count), arrays, launch, expected)
 
 
 def _planes(rng: np.random.Generator, count: int) -> KernelCase:
@@ -256,13 +271,13 @@ def _planes(rng: np.random.Generator, count: int) -> KernelCase:
     arrays = {"faces": pictures[0], "references": pictures[1]}
     arrays["faces_96"] = np.zeros((count, 6, LIPS, LIPS), np.float32)
     arrays["references_384"] = np.zeros((count, 3, FACE, FACE), np.float32)
-    return KernelCase("face_planes", _shape((FACE, FACE), count), arrays, launch, expected, max_abs=1e-6)
+    return KernelCase("face_planes", shape_of((FACE, FACE), count), arrays, launch, expected, max_abs=1e-6)
 
 
 def _blend(rng: np.random.Generator, size: tuple[int, int], count: int) -> KernelCase:
-    memory, _, at = _frames(rng, count, size)
+    memory, _, at = frames_with_gaps(rng, count, size)
     settings = BlendSettings()
-    boxes = _boxes(rng, count, size, inside=True)
+    boxes = random_boxes(rng, count, size, inside=True)
     enhanced = (rng.random((count, 3, FACE, FACE)) * 1.4 - 0.2).astype(np.float32)
     frames, corners = boxes[:, 0].tolist(), [tuple(map(int, box[1:])) for box in boxes]
     table = blend_table(frames, corners, size[1], size[0], settings)
@@ -273,11 +288,11 @@ def _blend(rng: np.random.Generator, size: tuple[int, int], count: int) -> Kerne
 
     def expected() -> Arrays:
         made = memory.copy()
-        for frame, face, box in zip(_pixels(made, size), enhanced, corners, strict=True):
+        for frame, face, box in zip(pixels_of(made, size), enhanced, corners, strict=True):
             blend_face(frame, face, box, settings=settings)
         return {"frames": made}
 
     arena = np.full(table.arena_bytes // 4, np.nan, np.float32)
     arrays = {"frames": memory, "items": table.items, "enhanced": enhanced, "arena": arena}
     share = (2 + memory.size / 10_000) / memory.size
-    return KernelCase("blend_faces", _shape(size, count), arrays, launch, expected, max_abs=1, share=share)
+    return KernelCase("blend_faces", shape_of(size, count), arrays, launch, expected, max_abs=1, share=share)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 
+from dubstream.benchmarks.gpu_check.face_cases import face_cases
 from dubstream.benchmarks.gpu_check.journal import CheckFailedError, Journal
 from dubstream.benchmarks.gpu_check.kernel_bench import KernelBench, kernel_bench
 from dubstream.benchmarks.gpu_check.kernel_cases import Array, KernelCase, kernel_cases
@@ -15,7 +18,7 @@ REPEATS = 50
 def check(setting: Setting, journal: Journal) -> None:
     """Rows ``kernels/NAME``: the comparison, and the time of one launch."""
     with kernel_bench(setting) as bench:
-        for case in kernel_cases(small=setting.small):
+        for case in chain(kernel_cases(small=setting.small), face_cases(small=setting.small)):
             stage = f"kernels/{case.name}"
             with journal.guard(stage, shape=case.shape):
                 facts = {"shape": case.shape, "through": bench.through}

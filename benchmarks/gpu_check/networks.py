@@ -8,7 +8,7 @@
 | a backend/driver | the same engine driven item by item through host memory, without a streamer |
 
 On the host `compile` only traces (backend "eager") in float32: compiling for a CPU says nothing about a GPU;
-and the network is the smallest one.
+and only the smallest networks run.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ from dubstream.engines.weights import SEED_SALT, SEEDED
 from dubstream.export.fidelity import compare, cosine, peak_of
 from dubstream.runtime.streaming.device import Device
 
-BATCHES = (1, 4, 8, 16)
 REPEATS = 30
 WARM_UPS = 3  # torch.compile's first call compiles, its second records
-DRY_RUN = ("recon",)
-"""On the host: the one network that PyTorch runs there in no time."""
+DRY_RUN = ("recon", "ganimation")
+"""On the host: the networks that PyTorch runs there in no time; the first where none of them is asked for."""
 
 Run = Callable[[], Any]
 
@@ -71,17 +70,29 @@ class Case:
 def check(setting: Setting, journal: Journal) -> None:
     """Rows ``networks/NETWORK/VARIANT`` in frames per second."""
     torch = _torch(setting)
-    batches, repeats = ((1,), 1) if setting.small else (BATCHES, REPEATS)
-    for name in DRY_RUN if setting.host else setting.networks:
+    repeats = 1 if setting.small else REPEATS
+    for name in _names(setting):
         stage = f"networks/{name}"
         with journal.guard(stage), ExitStack() as stack:
             artifact = _artifact(setting, name)
             engines = _engines(setting, journal, stage, artifact, stack)
             pytorch = _PyTorch(setting, torch, name)
-            for batch in batches:
+            for batch in _batches(setting, name):
                 with journal.guard(stage, batch=batch):
                     case = _case(name, artifact, batch)
                     _measure(journal, stage, case, pytorch, engines, repeats)
+
+
+def _names(setting: Setting) -> tuple[str, ...]:
+    if not setting.host:
+        return setting.networks
+    return tuple(name for name in setting.networks if name in DRY_RUN) or DRY_RUN[:1]
+
+
+def _batches(setting: Setting, name: str) -> list[int]:
+    """The batches asked for, the network's largest in place of larger ones."""
+    wanted = (1,) if setting.small else setting.batches
+    return sorted({min(batch, SPECS[name].max_batch) for batch in wanted})
 
 
 def _torch(setting: Setting) -> Any:
@@ -191,7 +202,7 @@ def _measure(
             with journal.guard(f"{stage}/{backend}", batch=case.batch):
                 bound = BoundNetwork(device, engine, case.inputs)
                 stack.callback(bound.close)
-                facts[backend] = _engine_facts(artifact, wanted, bound.outputs())
+                facts[backend] = _engine_facts(artifact, case, wanted, bound.outputs())
                 runs[backend] = bound.compute
                 if case.batch == 1:
                     runs[f"{backend}/driver"], facts[f"{backend}/driver"] = bound.through_host, facts[backend]
@@ -232,13 +243,13 @@ def _dtype(outcome: Any) -> Any:
     return np.dtype(str(first.dtype).removeprefix("torch."))
 
 
-def _engine_facts(artifact: Artifact, wanted: Arrays, got: Arrays) -> dict[str, Any]:
+def _engine_facts(artifact: Artifact, case: Case, wanted: Arrays, got: Arrays) -> dict[str, Any]:
     """The precision, and that the outputs are those of PyTorch where both have the same weights."""
     facts: dict[str, Any] = {"precision": artifact.precision}
     if artifact.source != f"{SEEDED}:{SEED_SALT}":
         return facts | {"compared": False, "why_not": f"weights of the artifact: {artifact.source}"}
     half = artifact.precision != "fp32"
-    reference = shown(artifact.spec.name, wanted) if half else wanted
+    reference = shown(artifact.spec.name, wanted, case.inputs) if half else wanted
     for tensor in artifact.spec.outputs:
         result = got[tensor.name].astype(np.float32)
         tolerance = artifact.spec.tolerances[tensor.name]

@@ -33,17 +33,21 @@ class Setting:
         artifacts: folder of exported networks; None without.
         quick: small shapes and few repeats.
         networks: names of the networks to take.
+        batches: at which networks are timed.
     """
 
     device: str
     artifacts: Path | None = None
     quick: bool = False
     networks: tuple[str, ...] = ("dnet", "lnet", "enet")
+    batches: tuple[int, ...] = (1, 4, 8, 16)
 
     def __post_init__(self) -> None:
         kind, _, number = self.device.partition(":")
         if self.device != "host" and not (kind == "cuda" and number.isdecimal()):
             raise UsageError(f"received device '{self.device}', expected host or cuda:N")
+        if not self.batches or min(self.batches) < 1:
+            raise UsageError(f"received batches {list(self.batches)}, expected whole numbers from 1")
 
     @property
     def host(self) -> bool:

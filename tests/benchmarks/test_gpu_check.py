@@ -10,9 +10,10 @@ from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
 from dubstream.benchmarks.gpu_check import __main__ as command
-from dubstream.benchmarks.gpu_check import engines, kernels, streamer
+from dubstream.benchmarks.gpu_check import engines, fidelity, kernels, streamer
 from dubstream.benchmarks.gpu_check.journal import Journal, NotRunError
 from dubstream.benchmarks.gpu_check.kernel_bench import CupyFunction
+from dubstream.engines.specs import SPECS, spec_of
 from dubstream.runtime.streaming.report import Span
 
 
@@ -47,7 +48,9 @@ def test_a_dry_run_has_rows_of_every_part_that_are_no_gpu_figures(tmp_path: Path
 
 def test_fidelity_is_judged_on_real_footage_and_on_noise(tmp_path: Path) -> None:
     publish_half_toys(tmp_path / "toys")
-    names = ("dnet", "lnet", "enet", "recon")
+    names = [
+        name for name in SPECS if name != "ganimation"
+    ]  # its toy edits at another size than the real one
     arguments = ["--artifacts", str(tmp_path / "toys"), "--parts", "fidelity", "--networks", ",".join(names)]
     code, rows = dry_run(tmp_path / "rows", *arguments)
     assert code == 0, [row for row in rows if row["status"] == "failed"]
@@ -57,6 +60,25 @@ def test_fidelity_is_judged_on_real_footage_and_on_noise(tmp_path: Path) -> None
     publish_half_toys(tmp_path / "toys", broken="enet")
     code, rows = dry_run(tmp_path / "rows", *arguments)
     assert (code, {row["stage"].split("/")[1] for row in rows if row["status"] == "failed"}) == (1, {"enet"})
+
+
+def test_fidelity_sees_action_units_as_the_artifact_does() -> None:
+    torch = pytest.importorskip("torch")
+    from dubstream.export.face_pictures import GANimationPictures
+
+    class Core(torch.nn.Module):
+        def forward(self, image, aus):
+            color = torch.tanh(3 * image.flip(1)) * aus.mean()
+            attention = torch.sigmoid(5 * image[:, :1])
+            return color, attention, attention * image + (1 - attention) * color
+
+    inputs = fidelity.seeded_inputs(spec_of("ganimation", "fp16"), 2)
+    full = {name: torch.from_numpy(values) for name, values in fidelity.planes("ganimation", inputs).items()}
+    color, attention, _ = Core()(**full)
+    outputs = {"color": color.numpy(), "attention": attention.numpy()}
+    levels = GANimationPictures(Core(), torch.float32).levels(*map(torch.from_numpy, inputs.values()))
+    found = fidelity.shown("ganimation", outputs, inputs)["fused"]
+    np.testing.assert_allclose(found, levels.numpy().transpose(0, 2, 3, 1), atol=1e-3)
 
 
 def test_a_wrong_kernel_fails_its_row_and_the_others_go_on(
@@ -69,6 +91,7 @@ def test_a_wrong_kernel_fails_its_row_and_the_others_go_on(
 
     cases = [replace(honest[0], expected=off_by_one), honest[1]]
     monkeypatch.setattr(kernels, "kernel_cases", lambda *, small: iter(cases))
+    monkeypatch.setattr(kernels, "face_cases", lambda *, small: iter(()))
     code, rows = dry_run(tmp_path / "rows", "--parts", "kernels")
     assert code == 1
     assert [row["status"] for row in rows if row["stage"] == f"kernels/{cases[0].name}"] == ["failed"]
