@@ -32,7 +32,8 @@ SCENES = {
     "tiny": Scene((61, 70), ((3, 4, 13, 17), (62, 50, 75, 71)), (-0.3, 1.2)),
     "upside down": Scene((140, 140), ((20, 15, 125, 130),), (3.0,), smooth=True),
     "reduced": Scene((150, 170), ((30, 20, 150, 145), (-20, 0, 100, 170)), (0.1, -0.4), zoom=7.3),
-    "at a corner": Scene((60, 80), ((70, 50, 130, 120),), (0.5,), zoom=11.0),
+    "at a corner": Scene((60, 80), ((78, 58, 138, 128),), (0.5,), zoom=22.0),
+    "sliver": Scene((60, 2), ((-30, 5, 33, 58),), (0.1,), zoom=21.0),  # narrower than what is averaged
     "box only": Scene((120, 130), ((10, 12, 100, 110),), (0.3,), settings=BOX_ONLY),
 }
 LARGE = Scene((1200, 1000), ((-80, 40, 1020, 1150),), (0.15,), smooth=True)
