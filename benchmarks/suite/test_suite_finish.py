@@ -14,20 +14,10 @@ from dubstream.kernels.parse_mask import face_masks
 
 Array = np.ndarray[Any, Any]
 
-HEIGHT, WIDTH = 720, 1280
 POINTS = np.array([[585, 270], [695, 270], [640, 330], [600, 385], [680, 385]], float)
 FACE_BOX = (515, 135, 765, 480)
 """The lip network's box of these points: a head that fills about half the height of a 720p frame."""
 TO_ALIGNED = similarity(POINTS, GFPGAN_POINTS)
-
-
-@pytest.fixture(scope="module")
-def frame() -> Array:
-    """A smooth picture with a little noise, uint8 BGR."""
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    waves = [128 + 90 * np.sin(rows / (60 + 20 * k)) * np.cos(columns / (80 + 10 * k)) for k in range(3)]
-    noise = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 3))
-    return np.clip(np.stack(waves, axis=2) + noise, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from dubstream.kernels.blend import blend_face
 from dubstream.kernels.composite import composite
@@ -17,19 +16,9 @@ from dubstream.kernels.resample import crop_resize
 
 Array = np.ndarray[Any, Any]
 
-HEIGHT, WIDTH = 720, 1280
 FACE_BOX = (490, 180, 790, 480)
 """300 pixels a side: a head that fills about half the height of a 720p frame."""
 CROP_BOX = (440, 100, 840, 520)
-
-
-@pytest.fixture(scope="module")
-def frame() -> Array:
-    """A smooth picture with a little noise, uint8 BGR."""
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    waves = [128 + 90 * np.sin(rows / (60 + 20 * k)) * np.cos(columns / (80 + 10 * k)) for k in range(3)]
-    noise = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 3))
-    return np.clip(np.stack(waves, axis=2) + noise, 0, 255).astype(np.uint8)
 
 
 def test_crop_resize_of_a_face(benchmark: Any, frame: Array) -> None:
@@ -93,7 +82,8 @@ def test_blend_of_a_face_into_its_frame(benchmark: Any, frame: Array) -> None:
 
 def test_nv12_of_a_frame_and_back(benchmark: Any, frame: Array) -> None:
     grey = np.repeat(frame[:, :, :1], 3, axis=2)
-    luma, chroma = np.empty((HEIGHT, WIDTH), np.uint8), np.empty((HEIGHT // 2, WIDTH), np.uint8)
+    height, width = grey.shape[:2]
+    luma, chroma = np.empty((height, width), np.uint8), np.empty((height // 2, width), np.uint8)
     back = np.empty_like(grey)
 
     def both() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_cuda.build import NoCompilerError, cache_folder, fake_driver, pycuda_site
 from fake_cuda.child import Child
+from fake_cuda.cubins import build_kernels
 from trt_checker.assemble import IndexUnreachableError
 from trt_checker.fixture import must_have_checker
 
@@ -27,6 +28,12 @@ def fake_cuda_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
         if must_have_checker():
             raise
         pytest.skip(f"pycuda over a fake driver cannot be built: {error}")
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Our kernels, compiled once; the path goes to the subprocess."""
+    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from fake_cuda.fixture import fake_cuda_child, fake_cuda_folders
+from fake_cuda.fixture import fake_cuda_child, fake_cuda_folders, kernels
 from streaming_parts import our_threads
 
-__all__ = ["fake_cuda_child", "fake_cuda_folders", "no_threads_left"]
+__all__ = ["fake_cuda_child", "fake_cuda_folders", "kernels", "no_threads_left"]
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fake_cuda.control import FakeCuda
 from streaming_parts import BUFFERS, Collector, Frames, batches_of, expected, fill, make_frames
 
+from dubstream.engines.engine import Binding
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.device import Stream
 from dubstream.runtime.streaming.slots import Slot
@@ -50,6 +52,31 @@ class KernelStage:
         stream.launch(
             lambda: self._kernel.prepared_async_call((1, 1), (1, 1, 1), stream.native, *values), self.name
         )
+
+
+class CopyBinding(Binding):
+    """Copies in stream order, on either device; for networks whose answer is known.
+
+    Args:
+        engine: has a `device`.
+        tensors, batch: as in `Engine.bind`.
+        pairs: arrays of that device, each target with its source.
+    """
+
+    def __init__(self, engine: Any, tensors: Any, batch: int, pairs: list[tuple[Any, Any]]) -> None:
+        super().__init__(engine.spec.name, tensors, batch)
+        self._device, self._pairs = engine.device, pairs
+
+    def enqueue(self, stream: Any) -> None:
+        for target, source in self._pairs:
+            if isinstance(self._device, CudaDevice):
+                work = partial(self._device.copy, target, source, stream)
+            else:
+                work = partial(np.copyto, target, source)
+            stream.launch(work, self.name)
+
+    def _run(self, handle: int | None) -> None: ...
+    def _release(self) -> None: ...
 
 
 class HostWork:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from cuda_dub_parts import assert_close, host_and_cuda
 from fake_cuda.control import FakeCuda
-from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 
 FRAMES = 14
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled once; the path goes to the subprocess."""
-    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
 
 
 @over_fake_cuda()

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from cuda_dub_parts import OPTIONS, assert_close, host_and_cuda
 from fake_cuda.control import FakeCuda
-from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 
 from dubstream.runtime.emotion import parse_emotion
@@ -15,12 +14,6 @@ from dubstream.runtime.options.dub import FaceOptions
 from dubstream.runtime.options.finish import FinishOptions
 
 FRAMES = 5
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled once; the path goes to the subprocess."""
-    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
 
 
 @over_fake_cuda()

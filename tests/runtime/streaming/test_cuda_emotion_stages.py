@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda_parts import CopyBinding
 from fake_cuda.control import FakeCuda
-from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 
 from dubstream.engines.contract import NetworkSpec
@@ -36,12 +36,6 @@ FRAMES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled once; the path goes to the subprocess."""
-    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
-
-
 class PatternEngine(Engine):
     """Answers with the same faces whatever it sees, and keeps what it saw of action units."""
 
@@ -63,20 +57,9 @@ class PatternEngine(Engine):
     def _close(self) -> None: ...
 
 
-class PatternBinding(Binding):
+class PatternBinding(CopyBinding):
     def __init__(self, engine: PatternEngine, tensors: Any, batch: int) -> None:
-        super().__init__(engine.spec.name, tensors, batch)
-        self._device, self._pair = engine.device, (tensors["fused"][:batch], engine.pattern[:batch])
-
-    def enqueue(self, stream: Any) -> None:
-        target, source = self._pair
-        if isinstance(self._device, CudaDevice):
-            stream.launch(lambda: self._device.copy(target, source, stream), self.name)
-        else:
-            stream.launch(lambda: np.copyto(target, source), self.name)
-
-    def _run(self, handle: int | None) -> None: ...
-    def _release(self) -> None: ...
+        super().__init__(engine, tensors, batch, [(tensors["fused"][:batch], engine.pattern[:batch])])
 
 
 class ShowStage:

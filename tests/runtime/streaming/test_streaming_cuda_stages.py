@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda_parts import CopyBinding
 from fake_cuda.control import FakeCuda
-from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
@@ -32,12 +32,6 @@ from dubstream.runtime.streaming.stages import Stage
 
 HEIGHT, WIDTH, COUNT = 121, 163, 5
 Pictures = dict[str, np.ndarray]
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled once; the path goes to the subprocess."""
-    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
 
 
 def make_inputs(seed: int) -> Pictures:
@@ -67,27 +61,10 @@ class CopyEngine(Engine):
         self.device, self.source = device, source
 
     def _bind(self, tensors: Any, batch: int) -> Binding:
-        return CopyBinding(self, tensors, batch)
+        target = self.spec.outputs[0].name
+        return CopyBinding(self, tensors, batch, [(tensors[target][:batch], tensors[self.source][:batch])])
 
     def _close(self) -> None: ...
-
-
-class CopyBinding(Binding):
-    def __init__(self, engine: CopyEngine, tensors: Any, batch: int) -> None:
-        super().__init__(engine.spec.name, tensors, batch)
-        target = engine.spec.outputs[0].name
-        self._pair = tensors[target][:batch], tensors[engine.source][:batch]
-        self._device = engine.device
-
-    def enqueue(self, stream: Any) -> None:
-        target, source = self._pair
-        if isinstance(self._device, CudaDevice):
-            stream.launch(lambda: self._device.copy(target, source, stream), self.name)
-        else:
-            stream.launch(lambda: np.copyto(target, source), self.name)
-
-    def _run(self, handle: int | None) -> None: ...
-    def _release(self) -> None: ...
 
 
 def copying(spec: NetworkSpec, output: TensorSpec) -> NetworkSpec:
