@@ -92,11 +92,11 @@ def _within(row: FidelityRow, tolerance: Tolerance) -> bool:
 
 def _in_words(row: FidelityRow, tolerance: Tolerance) -> str:
     words = [
-        f"max abs {row.max_abs:.2e} (allowed {tolerance.max_abs:.0e})",
+        f"max abs {row.max_abs:.3g} (allowed {tolerance.max_abs:g})",
         f"cosine {row.cosine:.8f} (allowed {tolerance.cosine})",
     ]
     if tolerance.relative_l2 is not None:
-        words.append(f"relative L2 {row.relative_l2:.2e} (allowed {tolerance.relative_l2:.0e})")
+        words.append(f"relative L2 {row.relative_l2:.2e} (allowed {tolerance.relative_l2:g})")
     if tolerance.psnr is not None and row.psnr is not None:
         words.append(f"PSNR {row.psnr:.1f} dB (allowed {tolerance.psnr:g})")
     return ", ".join(words)

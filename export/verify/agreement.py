@@ -76,7 +76,7 @@ def row_of(
     nan = _counts(np.isnan, want, got)
     inf = _counts(np.isinf, want, got)
     if same and not any((*nan, *inf)) and rule == "noise floor":
-        excess = f"{case} {tensor.name}: max abs {row.max_abs:.2e} (allowed {allowed:.1e})"
+        excess = f"{case} {tensor.name}: max abs {row.max_abs:.3g} (allowed {allowed:.3g})"
         problem = None if row.max_abs <= allowed else excess
     return CaseRow(
         case,

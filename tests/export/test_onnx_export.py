@@ -138,7 +138,7 @@ def test_checkpoint_is_exported_recorded_and_its_change_noticed(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (1e-4, "uniform/3 code: max abs 1.00e-04 (allowed 1e-05)"),
+        (1e-4, "uniform/3 code: max abs 0.0001 (allowed 1e-05)"),
         (float("nan"), "uniform/3 code: 0 non-finite values in the original, 15 in the export"),
     ],
 )
