@@ -5,6 +5,8 @@ Only the batch is symbolic in an artifact, so a detector's picture has one size,
 
 from __future__ import annotations
 
+import re
+
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.errors import UsageError
 
@@ -77,6 +79,25 @@ def retinaface_spec(height: int, width: int) -> NetworkSpec:
         checkpoint="RetinaFace-R50.pth",
         licence="distributed with GPEN: non-commercial use only",
     )
+
+
+def detector_spec(name: str) -> NetworkSpec | None:
+    """The spec of a detector for another size than `DETECTOR_SIZE` by its name, e.g. ``s3fd_1280x720``.
+
+    Returns:
+        The spec; None where `name` is not of that form.
+
+    Raises:
+        UsageError: a size the detector cannot have, or `DETECTOR_SIZE`, whose detectors carry no size.
+    """
+    found = re.fullmatch(r"(s3fd|retinaface)_([1-9]\d{0,4})x([1-9]\d{0,4})", name)
+    if found is None:
+        return None
+    kind, width, height = found[1], int(found[2]), int(found[3])
+    spec = s3fd_spec(height, width) if kind == "s3fd" else retinaface_spec(height, width)
+    if spec.name != name:
+        raise UsageError(f"'{name}' is called '{spec.name}', as that is the default size")
+    return spec
 
 
 def s3fd_maps(height: int, width: int) -> tuple[tuple[int, int], ...]:

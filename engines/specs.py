@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
 from dubstream.engines.errors import UsageError
-from dubstream.engines.face_specs import FAN4, GANIMATION, GFPGAN, GPEN, PARSENET, RETINAFACE, S3FD
+from dubstream.engines.face_specs import (
+    FAN4,
+    GANIMATION,
+    GFPGAN,
+    GPEN,
+    PARSENET,
+    RETINAFACE,
+    S3FD,
+    detector_spec,
+)
 
 DRIVING_WINDOW = 26
 """Frames of 3DMM coefficients D-Net sees, offsets -13 to +12 (27 in the network's own examples)."""
@@ -117,13 +126,27 @@ CORE = (DNET.name, LNET.name, ENET.name, RECON.name)
 
 
 def spec_of(name: str, precision: str = "fp32") -> NetworkSpec:
-    """The spec of a network's artifact in `precision`; `UsageError` for an unknown name or precision."""
+    """The spec of a network's artifact in `precision`.
+
+    Args:
+        name: one of `SPECS`, or a detector of another size: ``s3fd_1280x720``, width first.
+        precision: ``fp32``; for those of `SPECS` also a half precision.
+
+    Raises:
+        UsageError: an unknown name or precision.
+    """
     from dubstream.engines.half_specs import HALF_SPECS, HALVES  # which derives its specs from these
 
-    if name not in SPECS:
-        raise UsageError(f"unknown network '{name}', expected one of {', '.join(SPECS)}")
+    spec = SPECS.get(name) or detector_spec(name)
+    if spec is None:
+        raise UsageError(
+            f"unknown network '{name}', expected one of {', '.join(SPECS)}, or a detector of another size "
+            "such as s3fd_1280x720"
+        )
     if precision == "fp32":
-        return SPECS[name]
+        return spec
+    if precision in HALVES and name not in SPECS:
+        raise UsageError(f"{name} in {precision}, expected fp32: detectors of other sizes have no other")
     if precision not in HALVES or (name, precision) not in HALF_SPECS:
         raise UsageError(f"unknown precision '{precision}', expected one of fp32, {', '.join(HALVES)}")
     return HALF_SPECS[name, precision]

@@ -90,7 +90,10 @@ def export_networks(
 def export_command(
     networks: Annotated[
         list[str] | None,
-        typer.Argument(help=f"Networks to export: {', '.join(SPECS)}. Default: {', '.join(CORE)}."),
+        typer.Argument(
+            help=f"Networks to export: {', '.join(SPECS)}. Default: {', '.join(CORE)}. "
+            "Detectors also for another size of picture: s3fd_1280x720, retinaface_1280x720."
+        ),
     ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder with the public checkpoint files.", metavar="DIR")
@@ -167,7 +170,7 @@ def _make_missing(
     missing = [name for name, artifact in found.items() if artifact is None]
     if not missing:
         return
-    produce, own_recipes = _torch_side()
+    produce, own_recipe = _torch_side()
     steps = steps_of(precision)
     total = len(missing) * len(steps)
     for index, name in enumerate(missing):
@@ -177,7 +180,7 @@ def _make_missing(
             on_progress(ExportEvent("step", name, step, position, total))
 
         artifact = produce(
-            (recipes or own_recipes)[name],
+            own_recipe(name) if recipes is None else recipes[name],
             choice,
             folder,
             precision=precision,
@@ -190,16 +193,16 @@ def _make_missing(
         on_progress(ExportEvent("done", name, "", done, total, str(artifact.path)))
 
 
-def _torch_side() -> tuple[Callable[..., Artifact], Mapping[str, Recipe]]:
-    """`produce` and the project's recipes; UsageError where the extra `export` is not installed."""
+def _torch_side() -> tuple[Callable[..., Artifact], Callable[[str], Recipe]]:
+    """`produce` and a recipe by its name; UsageError where the extra `export` is not installed."""
     try:
         from dubstream.export.produce import produce
-        from dubstream.export.recipes import RECIPES
+        from dubstream.export.recipes import recipe_named
     except ModuleNotFoundError as error:
         raise UsageError(
             f"{error.name} is not installed, export needs it", hint='pip install "dubstream[export]"'
         ) from error
-    return produce, RECIPES
+    return produce, recipe_named
 
 
 def _wanted(

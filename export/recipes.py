@@ -7,7 +7,7 @@ A new network is one module in `export/networks/`, one spec in `engines/specs.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import UsageError
 from dubstream.engines.face_specs import FAN4, GANIMATION, GFPGAN, GPEN, PARSENET, RETINAFACE, S3FD
 from dubstream.engines.half_specs import HALF_SPECS, HALVES
-from dubstream.engines.specs import DNET, ENET, LNET, RECON
+from dubstream.engines.specs import DNET, ENET, LNET, RECON, spec_of
 from dubstream.export.checkpoint import Container
 from dubstream.export.face_pictures import (
     DetectorPictures,
@@ -145,3 +145,15 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of a network, or of a detector for another size (``s3fd_1280x720``), float32 alone.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    spec = spec_of(name)
+    return replace(RECIPES[name.partition("_")[0]], spec=spec, halves={})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from dubstream.engines.face_specs import detector_spec
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.streaming.report import (
     COMPUTE,
@@ -97,8 +98,13 @@ class Timing:
         self.calls[stage] = self.calls.get(stage, 0) + calls
 
     def networks(self) -> dict[str, NetworkWork]:
-        """By network, in the order of `SPECS`, what it was given in all passes; only those that ran."""
-        stages = {name: [one for one in self.frames if one.rpartition("/")[2] == name] for name in SPECS}
+        """By network, what it was given in all passes; only those that ran.
+
+        In the order of `SPECS`, then detectors of other sizes than there.
+        """
+        sized = [one.rpartition("/")[2] for one in self.frames if detector_spec(one.rpartition("/")[2])]
+        names = dict.fromkeys((*SPECS, *sized))
+        stages = {name: [one for one in self.frames if one.rpartition("/")[2] == name] for name in names}
         work = {
             name: NetworkWork(sum(self.frames[one] for one in ran), sum(self.calls[one] for one in ran))
             for name, ran in stages.items()

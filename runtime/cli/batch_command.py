@@ -113,7 +113,7 @@ class _Desk:
         return BatchJob(line.number, *line.files, key, run)
 
     def _networks(self, order: DubOrder) -> Artifacts:
-        wanted = (order.weights, order.options.backend.precision, order.options.networks)
+        wanted = (order.weights, order.options.backend.precision, order.networks)
         if wanted not in self._found:
             # A missing driver or library shows before the minutes an export may take.
             with order.checked_platform():

@@ -22,6 +22,7 @@ from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, FaceOptions, StreamOptions, parse_pads
 from dubstream.runtime.options.finish import FinishOptions
 from dubstream.runtime.options.quality import quality_of
+from dubstream.runtime.options.upstream import MODES, NATIVE, parse_mode, refuse_native
 from dubstream.runtime.speakers import parse_speakers
 from dubstream.runtime.timeline import parse_audio_mode
 
@@ -162,6 +163,22 @@ def dub_order(
             rich_help_panel=_FINISH,
         ),
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help=f"{' or '.join(MODES)}: the original program's numbers, slow, for comparison; "
+            "asks for --restore both.",
+            rich_help_panel=_FINISH,
+        ),
+    ] = NATIVE,
+    source_box: Annotated[
+        str | None,
+        typer.Option(
+            help="With --mode upstream: the part of the frames that is stabilised, as the original found it.",
+            metavar="x1,y1,x2,y2",
+            rich_help_panel=_FINISH,
+        ),
+    ] = None,
     audio_mode: Annotated[
         str, typer.Option(help="Unequal lengths: cut, loop, bounce, freeze or silence.")
     ] = _default.audio_mode.value,
@@ -218,6 +235,16 @@ def dub_order(
     """Dub VIDEO with the speech of AUDIO."""
     log_to_stderr(verbose)
     level = quality_of(quality)
+    upstream = parse_mode(mode, source_box)
+    if upstream is not None:
+        # Options given here, if only with the value that the native mode takes by itself.
+        refuse_native(
+            {
+                "--quality": quality != "standard",
+                "--mask": mask is not None,
+                "--faces": faces is not None,
+            }
+        )
     options = DubOptions(
         face=FaceOptions(face, detect_every, face_gap, level.finder if faces is None else faces),
         stream=StreamOptions(batch, slots, threads, segment_seconds),
@@ -239,6 +266,7 @@ def dub_order(
             level.mask if mask is None else mask, level.restore if restore is None else restore
         ),
         emotion=parse_emotion(emotion),
+        upstream=upstream,
     )  # fmt: skip
     return DubOrder(
         video, audio, output, options, WeightsOptions(artifacts, checkpoints, weights),

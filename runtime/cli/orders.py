@@ -12,6 +12,7 @@ from dubstream.engines.cache import cache_root
 from dubstream.runtime.artifacts import Artifacts, find_artifacts
 from dubstream.runtime.expression import FaceSource
 from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.options.dub import DubOptions, DubRequest
 from dubstream.runtime.platforms.platform import Platform, open_platform
 from dubstream.runtime.progress import Progress
@@ -77,9 +78,22 @@ class DubOrder:
             self.options.backend, self.options.stream, plans=self.plans, secret=self.plans_key
         )
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of those it needs.
+
+        Raises:
+            MediaError: they depend on the video's size, and it cannot be read.
+        """
+        options = self.options
+        if options.upstream is None:
+            return options.networks
+        info = probe_video(self.video, options.limits, allow_truncated=options.allow_truncated)
+        return options.networks_for(info.width, info.height)
+
     def find_networks(self, report: Progress) -> Artifacts:
-        """The artifacts it needs; errors as for `find_artifacts`."""
-        return self.weights.find(self.options.networks, self.options, report)
+        """The artifacts it needs; errors as for `find_artifacts` and `networks`."""
+        return self.weights.find(self.networks, self.options, report)
 
     def request(self, networks: Artifacts) -> DubRequest:
         """The job itself."""

@@ -16,6 +16,7 @@ from dubstream.runtime.preparation.prepare_video import prepare as run_prepare
 _OF_A_DUB_ALONE = (
     "audio", "speaker", "output", "prepared", "pads", "audio_mode", "crf", "preset", "segment_seconds",
     "max_frame_ratio", "max_audio_channels", "max_audio", "min_audio", "trace", "mask", "emotion",
+    "mode", "source_box",
 )  # fmt: skip
 """What a preparation does not depend on. Every other option of `dub` is one of `prepare`, so that the two
 cannot come to mean different things."""

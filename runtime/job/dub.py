@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import resource
-from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
-from fractions import Fraction
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,10 +20,10 @@ import numpy.typing as npt
 
 from dubstream.engines.cache import folder_lock
 from dubstream.engines.facts import digest_facts
-from dubstream.runtime.audio import mel_spectrogram, speech_from
-from dubstream.runtime.job.speakers import Chain, check_people, heard
+from dubstream.runtime.job.native import NativeWay
+from dubstream.runtime.job.speakers import Chain, heard
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.job.synthesise import Scene, Synthesiser
+from dubstream.runtime.job.way import JobFacts, Way
 from dubstream.runtime.media.assemble import Assembled, assemble
 from dubstream.runtime.media.audio import decode_audio
 from dubstream.runtime.media.opening import content_digest
@@ -34,20 +32,12 @@ from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.target import check_output_target
 from dubstream.runtime.media.writer import SegmentWriter
 from dubstream.runtime.options.dub import DubRequest
-from dubstream.runtime.platforms.emotion_stages import Emotion
-from dubstream.runtime.platforms.finish_stages import Finish
 from dubstream.runtime.platforms.platform import Platform, open_platform
-from dubstream.runtime.preparation.expression import open_expression
-from dubstream.runtime.preparation.preparation import Preparation, Prepared
 from dubstream.runtime.progress import Progress, silent
-from dubstream.runtime.speakers import Speaker
-from dubstream.runtime.timeline import plan_timeline
 from dubstream.runtime.timing import Timing
 from dubstream.runtime.units.unit_folder import UnitFolder
 
 log = logging.getLogger(__name__)
-
-Mel = npt.NDArray[np.float32]
 
 SCHEMA = 1
 """Raise when the same inputs would give another file."""
@@ -71,9 +61,8 @@ def dub(request: DubRequest, progress: Progress = silent) -> DubSummary:
         options.backend, options.stream, plans=request.plans, secret=request.plans_key, progress=progress
     ) as platform:
         job = _Job(request, platform, progress)
-        prepared = job.prepare()
-        written = job.synthesise(prepared)
-    return job.summary(prepared, written, perf_counter() - began)
+        written = job.run()
+    return job.summary(written, perf_counter() - began)
 
 
 class _Job:
@@ -90,58 +79,31 @@ class _Job:
             decode_audio(speaker.audio, options.limits, allow_truncated=options.allow_truncated)
             for speaker in request.voices
         ]
-        self._expression = open_expression(options, request.artifacts, request.cache)
-        self._timeline = plan_timeline(
-            self._info.plan(options.limits),
-            self._info.rate,
-            max(Fraction(track.samples.shape[1], track.rate) for track in tracks),
-            options.audio_mode,
-        )
-        options.limits.check_most("max_frames", self._timeline.frames, "output frames planned")
-        with self._timing.measure("audio", self._timeline.frames):
-            self._mels = [mel_spectrogram(speech_from(track.samples, track.rate)) for track in tracks]
+        digest = content_digest(request.video)
+        self._way = _way(JobFacts(request, self._info, digest, platform, self._timing, progress))
+        self._timeline = self._way.plan(tracks)
         self._lost_audio_s = sum(track.lost_s for track in tracks)
-        self._digest = content_digest(request.video)
         self._spoken = [content_digest(speaker.audio) for speaker in request.voices]
         log.info(
             "%s: %d frames, output %d frames", request.video, self._info.frame_count, self._timeline.frames
         )
 
-    def prepare(self) -> list[Prepared]:
-        """The preparation of every voice's face; what was seen of the video serves all of them."""
-        speakers = self._request.voices
-        with VideoReader(self._info, self._options.limits) as reader:
-            prepared = [self._prepared(reader, speaker) for speaker in speakers]
-        check_people(speakers, [one.track for one in prepared])
-        return prepared
-
-    def _prepared(self, reader: VideoReader, speaker: Speaker) -> Prepared:
-        request, options = self._request, self._options
-        preparation = Preparation(
-            reader, self._info, self._digest, request.artifacts, self._expression,
-            replace(options, face=replace(options.face, selector=speaker.face)),
-            request.cache, given=request.prepared,
-        )  # fmt: skip
-        needed = np.unique(self._timeline.sources)
-        return preparation.run(needed, self._platform, self._timing, self._progress)
-
-    def synthesise(self, prepared: list[Prepared]) -> Assembled:
-        """Render the segments that are missing, then write the output.
+    def run(self) -> Assembled:
+        """Prepare the video, render the segments that are missing, then write the output.
 
         Two processes that were given the same job take turns: the lock is held until the segments
         have become an output and are deleted.
         """
+        self._way.prepare()
         options = self._options
-        key = self._identity(prepared)
+        key = self._identity()
         self._units = UnitFolder(self._request.cache / "jobs" / key[:32], key)
         spans = self._spans()
         with folder_lock(self._units.folder):
             missing = [n for n in range(len(spans)) if self._units.finished(_segment_name(n)) is None]
             self._reused["segments"] = len(spans) - len(missing)
             if missing:
-                with VideoReader(self._info, options.limits) as reader, ExitStack() as stack:
-                    pairs = zip(prepared, self._mels, strict=True)
-                    chain = Chain([self._synthesiser(stack, one, mel) for one, mel in pairs])
+                with VideoReader(self._info, options.limits) as reader, self._way.opened() as chain:
                     self._render(chain, reader, spans, missing)
                     self._unparsed = chain.unparsed
             written = self._assemble([self._units.path(_segment_name(n)) for n in range(len(spans))])
@@ -163,9 +125,9 @@ class _Job:
                 comment=self._padding_note(),
             )
 
-    def summary(self, prepared: list[Prepared], written: Assembled, wall_s: float) -> DubSummary:
-        shown = np.any([one.track.present for one in prepared], axis=0)
-        present = shown[self._timeline.sources]
+    def summary(self, written: Assembled, wall_s: float) -> DubSummary:
+        """What was done."""
+        present = self._way.present[self._timeline.sources]
         frames = self._timeline.frames
         ratios = {
             part: wall / self._timing.slowest_s[part]
@@ -193,21 +155,6 @@ class _Job:
             trace=self._timing.to_chrome_trace(),
             timing=self._timing,
         )
-
-    def _synthesiser(self, stack: ExitStack, prepared: Prepared, mel: Mel) -> Synthesiser:
-        options, networks = self._options, self._request.artifacts
-        names = ("lnet", "enet", *options.emotion.networks, *options.finish.frame_networks)
-        engines = stack.enter_context(self._platform.opened(*(networks[name] for name in names)))
-        stack.enter_context(closing(prepared.references))
-        lnet, enet, *more = engines
-        emotion = Emotion(options.emotion, more.pop(0)) if options.emotion.networks else None
-        info, stream = self._info, options.stream
-        scene = Scene(prepared, self._timeline, mel, options.pads, info.width, info.height)
-        synthesiser = Synthesiser(
-            self._platform, lnet, enet, scene, finish=Finish.of(options.finish, more), emotion=emotion,
-            batch=stream.batch, slots=stream.slots,
-        )  # fmt: skip
-        return stack.enter_context(closing(synthesiser))
 
     def _padding_note(self) -> str | None:
         """Where the encoder's pixel format cannot hold an odd side, the output says its true size."""
@@ -247,6 +194,7 @@ class _Job:
                 )
             for voice, report in enumerate(reports):
                 self._timing.add(f"synthesise-{voice}" if len(reports) > 1 else "synthesise", report)
+            self._way.rendered()
             log.info(
                 "segment %d of %d: frames %d-%d, %.2f fps",
                 number + 1,
@@ -261,11 +209,11 @@ class _Job:
         frames = self._timeline.frames
         return [(start, min(start + length, frames)) for start in range(0, frames, length)]
 
-    def _identity(self, prepared: list[Prepared]) -> str:
+    def _identity(self) -> str:
         options, networks = self._options, self._request.artifacts
         facts: dict[str, Any] = {
             "schema": SCHEMA,
-            "voices": [[one.key, spoken] for one, spoken in zip(prepared, self._spoken, strict=True)],
+            "voices": [list(pair) for pair in zip(self._way.keys, self._spoken, strict=True)],
             "lnet": networks["lnet"].digest,
             "enet": networks["enet"].digest,
             "frames": self._timeline.frames,
@@ -279,23 +227,27 @@ class _Job:
             "finishing": {name: networks[name].digest for name in options.finish.frame_networks},
             "emotion": asdict(options.emotion),
             "emoting": {name: networks[name].digest for name in options.emotion.networks},
+            **self._way.facts,
         }
         return digest_facts(facts)
 
     def _notes(self) -> list[str]:
-        notes = []
-        if self._expression.note is not None:
-            notes.append(self._expression.note)
+        notes = self._way.notes(self._unparsed)
         if self._info.lost_frames:
             notes.append(f"{self._info.lost_frames} damaged frames of the video were left out")
-        if self._unparsed:
-            notes.append(f"the parser saw no face in {self._unparsed} dubbed frames, which show the source")
-        chosen = (*self._options.finish.networks, *self._options.emotion.networks)
-        licences = {name: self._request.artifacts[name].spec.licence for name in chosen}
+        licences = {name: self._request.artifacts[name].spec.licence for name in self._way.licensed}
         notes += [f"licence of {name}: {licence}" for name, licence in licences.items()]
         if self._lost_audio_s:
             notes.append(f"{self._lost_audio_s:.2f} s of damaged audio are missing")
         return notes
+
+
+def _way(job: JobFacts) -> Way:
+    if job.request.options.upstream is None:
+        return NativeWay(job)
+    from dubstream.runtime.job.upstream import UpstreamWay  # loads Pillow, which nothing else needs at start
+
+    return UpstreamWay(job)
 
 
 def _segment_name(number: int) -> str:

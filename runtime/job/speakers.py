@@ -21,7 +21,8 @@ import numpy.typing as npt
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.faces.observations import overlap
 from dubstream.runtime.faces.track import Track
-from dubstream.runtime.job.synthesise import FramesAt, Picture, Synthesiser
+from dubstream.runtime.job.renderer import Renderer
+from dubstream.runtime.job.synthesise import FramesAt, Picture
 from dubstream.runtime.media.audio import AudioFile, AudioSource, Samples
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.speakers import Speaker
@@ -82,19 +83,19 @@ class MixedAudio:
 
 
 class Chain:
-    """Synthesisers that follow one another on the same output frames.
+    """Renderers that follow one another on the same output frames.
 
     Args:
-        synthesisers: at least one, with one timeline; closed by the caller.
+        renderers: at least one, with one timeline; closed by the caller.
     """
 
-    def __init__(self, synthesisers: Sequence[Synthesiser]) -> None:
-        self._synthesisers = synthesisers
+    def __init__(self, renderers: Sequence[Renderer]) -> None:
+        self._renderers = renderers
 
     @property
     def unparsed(self) -> int:
-        """See `Synthesiser`."""
-        return sum(synthesiser.unparsed for synthesiser in self._synthesisers)
+        """See `Renderer`."""
+        return sum(renderer.unparsed for renderer in self._renderers)
 
     def render(
         self,
@@ -106,17 +107,17 @@ class Chain:
         *,
         trace: bool = False,
     ) -> list[StreamReport]:
-        """As `Synthesiser.render`; the reports of all, in their order."""
-        *earlier, last = self._synthesisers
+        """As `Renderer.render`; the reports of all, in their order."""
+        *earlier, last = self._renderers
         reports: list[StreamReport] = []
-        for synthesiser in earlier:
-            frames_at = _handed_on(synthesiser, frames_at, start, stop, reports, trace=trace)
+        for renderer in earlier:
+            frames_at = _handed_on(renderer, frames_at, start, stop, reports, trace=trace)
         report = last.render(frames_at, start, stop, write, advance, trace=trace)
         return [*reports, report]
 
 
 def _handed_on(
-    synthesiser: Synthesiser,
+    renderer: Renderer,
     frames_at: FramesAt,
     start: int,
     stop: int,
@@ -124,7 +125,7 @@ def _handed_on(
     *,
     trace: bool,
 ) -> FramesAt:
-    """What a synthesiser writes, as frames to read; it runs in a thread of its own meanwhile."""
+    """What a renderer writes, as frames to read; it runs in a thread of its own meanwhile."""
 
     def read(wanted: npt.NDArray[np.int64]) -> Generator[tuple[int, Picture]]:
         channel: Channel[Picture] = Channel(_AHEAD)
@@ -133,7 +134,7 @@ def _handed_on(
         def run() -> None:
             try:
                 # The writer must not keep the picture: its buffer goes back to the slot.
-                report = synthesiser.render(
+                report = renderer.render(
                     frames_at, start, stop, lambda picture: channel.put(picture.copy()), _nothing, trace=trace
                 )
                 reports.append(report)

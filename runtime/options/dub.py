@@ -10,14 +10,21 @@ from dubstream.engines.errors import UsageError
 from dubstream.engines.face_specs import FAN4, S3FD
 from dubstream.engines.specs import CORE, SPECS
 from dubstream.runtime.emotion import EmotionOptions
-from dubstream.runtime.expression import ExpressionOptions
+from dubstream.runtime.expression import ExpressionOptions, TemplateMix
 from dubstream.runtime.faces.geometry import Pads
 from dubstream.runtime.faces.selector import parse_face_selector
 from dubstream.runtime.faces.track import DEFAULT_MAX_GAP
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.writer import EncodeOptions
-from dubstream.runtime.options.backend import Backend
-from dubstream.runtime.options.finish import FinishOptions
+from dubstream.runtime.options.backend import HOST, Backend
+from dubstream.runtime.options.finish import BOTH, BOX, FinishOptions
+from dubstream.runtime.options.upstream import (
+    ANY_SIZE,
+    UPSTREAM,
+    SizedDetectors,
+    UpstreamOptions,
+    refuse_native,
+)
 from dubstream.runtime.speakers import Speaker
 from dubstream.runtime.timeline import AudioMode
 
@@ -121,20 +128,57 @@ class DubOptions:
     trace: bool = False
     finish: FinishOptions = field(default_factory=FinishOptions)
     emotion: EmotionOptions = field(default_factory=EmotionOptions)
+    upstream: UpstreamOptions | None = None
 
     def __post_init__(self) -> None:
         self._check_finish()
+        if self.upstream is not None:
+            self._check_upstream()
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Names of the networks such a dub needs."""
+        """Names of the networks such a dub needs, save those that depend on the size of its frames."""
+        if self.upstream is not None:
+            return (*ANY_SIZE, *self.emotion.networks)
         second = (*self.finish.networks, *self.emotion.networks)
         return tuple(dict.fromkeys((*CORE, *self.preparation_networks, *second)))
+
+    def networks_for(self, width: int, height: int) -> tuple[str, ...]:
+        """Names of all networks it needs for frames of that size in pixels."""
+        if self.upstream is None:
+            return self.networks
+        return (*self.networks, *SizedDetectors.of(width, height).names)
 
     @property
     def preparation_networks(self) -> tuple[str, ...]:
         """Names of those the first pass needs."""
         return ("recon", "dnet", *self.face.networks, *self.finish.reference_networks)
+
+    def _check_upstream(self) -> None:
+        expression = self.expression.parsed
+        refuse_native(
+            {
+                "--face, --faces, --detect-every or --face-gap": self.face != FaceOptions(),
+                "--audio-mode": self.audio_mode is not AudioMode.BOUNCE,
+                "--batch": self.stream.batch != StreamOptions().batch,
+                "--mask": self.finish.mask != BOX,
+                f"--expression {self.expression.source}": not isinstance(expression, TemplateMix)
+                or expression.first != expression.second,
+                f"--emotion {self.emotion.name}:{self.emotion.strength:g}": self.emotion.strength != 1.0,
+            }
+        )
+        if self.backend.on_gpu or self.backend.precision != "fp32":
+            raise UsageError(
+                f"--mode {UPSTREAM} with --backend {self.backend.name} --precision {self.backend.precision}: "
+                "the original's numbers are those of float32 on the processor",
+                hint=f"--backend {HOST} --precision fp32",
+            )
+        if self.finish.restore != BOTH:
+            raise UsageError(
+                f"--mode {UPSTREAM} restores mouths with GFPGAN and references with GPEN, which is for "
+                f"non-commercial use only; received --restore {self.finish.restore}",
+                hint=f"where that is allowed: --mode {UPSTREAM} --restore {BOTH}",
+            )
 
     def _check_finish(self) -> None:
         most = min((SPECS[name].max_batch for name in self.finish.networks), default=MAX_BATCH)
@@ -178,6 +222,8 @@ class DubRequest:
 
     def __post_init__(self) -> None:
         self.options.backend.check_artifacts(self.artifacts)
+        if self.options.upstream is not None:
+            refuse_native({"--speaker": bool(self.speakers), "--prepared": self.prepared is not None})
         if (self.audio is None) == (not self.speakers):
             received = "neither" if self.audio is None else "both"
             raise UsageError(f"expected the speech as AUDIO or as --speaker FACE=AUDIO, received {received}")

@@ -49,6 +49,14 @@ def best_face(
     return boxes[kept[0]].astype(np.float64) if len(kept) else None
 
 
+def no_face(frame: int) -> NoFaceError:
+    """What is raised where a frame lacks a face; the original ends its run there."""
+    return NoFaceError(
+        f"frame {frame} shows no face; the original's way expects one in every frame",
+        hint="use the native mode, which passes such frames through",
+    )
+
+
 def face_boxes(
     found: Sequence[npt.ArrayLike | None],
     width: int,
@@ -73,10 +81,7 @@ def face_boxes(
     boxes = []
     for index, face in enumerate(found):
         if face is None:
-            raise NoFaceError(
-                f"frame {index} shows no face; the original's way expects one in every frame",
-                hint="use the native mode, which passes such frames through",
-            )
+            raise no_face(index)
         boxes.append(padded_box(face, width, height, pads, scale_pads=False))
     if not boxes or not smooth:
         return boxes

@@ -51,6 +51,15 @@ FaceDetector = Callable[[F32], Faces]
 """float32 BGR (H, W, 3) in levels, to the faces in it."""
 
 
+def enhancement_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height at which `detect_for_enhancement` shows its detector a picture of that size."""
+    longer = max(width, height)
+    if longer <= _LARGE:
+        return width, height
+    factor = _REDUCED / longer
+    return round(width * factor), round(height * factor)  # OpenCV rounds halves to even, as Python does
+
+
 def detect_for_enhancement(picture: U8, detector: FaceDetector) -> Faces:
     """RetinaFace in front of GPEN and of the face mask: reduced where a side is longer than 1500 (stage 6.2).
 

@@ -29,40 +29,62 @@ from dubstream.runtime.upstream.mouth import blend_mouth, mouth_mask, restore_ce
 from dubstream.runtime.upstream.references import reference_frame
 
 
-@dataclass(frozen=True)
-class UpstreamNetworks:
-    """The networks that a frame passes.
+@dataclass(frozen=True, kw_only=True)
+class ReferenceNetworks:
+    """The networks that a stabilised picture passes.
 
     Attributes:
-        landmarks: S3FD and FAN-4 on a uint8 (256, 256, 3) picture: int32 (68, 2) whole pixels, -1 without a
-            face. They are handed BGR and treat it as RGB, as in the original.
+        faces: RetinaFace with `RETINAFACE_RULE`.
+        restore_reference: GPEN.
+        parse: ParseNet.
+    """
+
+    faces: FaceDetector
+    restore_reference: Restorer
+    parse: Parser
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameNetworks:
+    """The networks that a frame passes once its reference is made.
+
+    Attributes:
         lips: L-Net and E-Net: mel window float32 (1, 80, 16) and faces float32 BGR (6, 384, 384) in [0, 1],
             to float32 BGR (3, 384, 384).
         faces: RetinaFace with `RETINAFACE_RULE`.
         strict_faces: RetinaFace with `RETINAFACE_STRICT_RULE`.
-        restore_reference: GPEN.
         restore_mouth: GFPGAN.
         parse: ParseNet.
         edit_upper_face: GANimation with its action units: float32 BGR (3, 128, 128) in [-1, 1] to the same;
             None leaves the upper face as it is.
     """
 
-    landmarks: Callable[[U8], npt.NDArray[np.int32]]
     lips: Callable[[F32, F32], F32]
     faces: FaceDetector
     strict_faces: FaceDetector
-    restore_reference: Restorer
     restore_mouth: Restorer
     parse: Parser
     edit_upper_face: Callable[[F32], F32] | None = None
 
 
-def enhanced_reference(stabilised: U8, networks: UpstreamNetworks) -> U8:
+@dataclass(frozen=True, kw_only=True)
+class UpstreamNetworks(ReferenceNetworks, FrameNetworks):
+    """All networks of stages 5 to 7; the detectors take pictures of several sizes then.
+
+    Attributes:
+        landmarks: S3FD and FAN-4 on a uint8 (256, 256, 3) picture: int32 (68, 2) whole pixels, -1 without a
+            face. They are handed BGR and treat it as RGB, as in the original.
+    """
+
+    landmarks: Callable[[U8], npt.NDArray[np.int32]]
+
+
+def enhanced_reference(stabilised: U8, networks: ReferenceNetworks) -> U8:
     """The stabilised face through GPEN (stage 5.1); unchanged where no face is found in it.
 
     Args:
         stabilised: uint8 BGR (256, 256, 3), D-Net's picture.
-        networks: `faces`, `restore_reference` and `parse` are called.
+        networks: GPEN, and those around it.
 
     Returns:
         uint8 BGR (256, 256, 3).
@@ -77,7 +99,7 @@ def synthesised_frame(
     reference: U8,
     face_box: Sequence[int],
     mel: F32,
-    networks: UpstreamNetworks,
+    networks: FrameNetworks,
     *,
     replace_upper_face: bool = False,
 ) -> U8:
@@ -102,7 +124,7 @@ def synthesised_frame(
     return paste_face(frame, predicted, face_box)
 
 
-def finished_frame(synthesised: U8, frame: U8, face_box: Sequence[int], networks: UpstreamNetworks) -> U8:
+def finished_frame(synthesised: U8, frame: U8, face_box: Sequence[int], networks: FrameNetworks) -> U8:
     """Mouth restoration and both blends (stages 7.4 to 7.6).
 
     Args:
@@ -158,7 +180,7 @@ def upstream_frame(
     return finished_frame(synthesised, frame, face_box, networks)
 
 
-def _upper_face(face: U8, networks: UpstreamNetworks) -> F32:
+def _upper_face(face: U8, networks: FrameNetworks) -> F32:
     """What replaces the prediction's upper half: float32 BGR (3, 384, 384) in [0, 1]."""
     if networks.edit_upper_face is None:
         return np.ascontiguousarray((face.astype(np.float32) / np.float32(255)).transpose(2, 0, 1))

@@ -10,7 +10,7 @@ import numpy as np
 from dubstream.engines.errors import InternalError
 from dubstream.kernels.boxes import Box, as_box, box_size
 from dubstream.kernels.checks import F32, U8, check_array, check_picture
-from dubstream.kernels.face_inputs import FACE, VISIBLE
+from dubstream.kernels.face_inputs import FACE, STEP, VISIBLE
 from dubstream.kernels.planes import BGR_SIGNED, BGR_UNIT
 from dubstream.runtime.upstream.pixels import picture_of, planes_of
 
@@ -45,6 +45,23 @@ def lip_input(frame: U8, reference: U8, face_box: Sequence[int]) -> F32:
     masked[VISIBLE:] = 0
     both = np.concatenate([masked, face_at(reference, face_box)], axis=2)
     return np.ascontiguousarray((both / 255.0).astype(np.float32).transpose(2, 0, 1))
+
+
+def reduced_faces(faces: F32) -> F32:
+    """Both faces at the size of L-Net (stage 7.1): a quarter, bilinear without antialias.
+
+    Every value is the mean of the middle four of sixteen, halved in the order of PyTorch's own interpolation.
+
+    Args:
+        faces: float32 (6, 384, 384), from `lip_input`.
+
+    Returns:
+        float32 (6, 96, 96).
+    """
+    check_array(faces, "faces", (6, FACE, FACE), np.float32)
+    half = np.float32(0.5)
+    above, below = (faces[:, row::STEP, 1::STEP] + faces[:, row::STEP, 2::STEP] for row in (1, 2))
+    return np.asarray(half * (half * above + half * below), np.float32)
 
 
 def upper_face_input(face: U8) -> F32:

@@ -15,11 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from dubstream.engines import face_specs
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import UsageError
+from dubstream.engines.specs import spec_of as any_spec
 from dubstream.export.face_pictures import DetectorPictures, FANPictures
 from dubstream.export.fidelity import fidelity_cases, judge
 from dubstream.export.networks import NETWORKS, fan_deploy
 from dubstream.export.networks.rewrite import Rewriter
 from dubstream.export.onnx_export import check_onnx, export_onnx, onnx_runner, torch_runner
+from dubstream.export.recipes import RECIPES, recipe_named
 from dubstream.export.seeded import AUXILIARY, seeded_state
 from dubstream.kernels.detection import decode_boxes, decode_points, decode_s3fd, retinaface_priors
 
@@ -219,3 +221,28 @@ def test_small_variances_survive_half_precision() -> None:
     with torch.inference_mode():
         want, got = norm(x), fixed.eval().half()(x.half()).float()
     assert float((got - want).abs().max()) < 2e-3 * float(want.abs().max())
+
+
+def test_detectors_of_other_sizes_are_known_by_their_names() -> None:
+    for name in ("s3fd_96x64", "retinaface_1280x720"):
+        recipe = recipe_named(name)
+        assert recipe.spec == any_spec(name)
+        assert (recipe.spec.name, dict(recipe.halves)) == (name, {})
+        assert recipe.factory is RECIPES[name.partition("_")[0]].factory
+    assert any_spec("s3fd_96x64").inputs[0].shape[2:] == (64, 96)
+    assert recipe_named("fan4") is RECIPES["fan4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "words"),
+    [
+        ("s3fd_640x384", "fp32", "called 's3fd'"),
+        ("s3fd_16x64", "fp32", "expected sides from 32"),
+        ("s3fd_0x64", "fp32", "unknown network"),
+        ("gpen_256x256", "fp32", "unknown network"),
+        ("s3fd_1280x720", "fp16", "expected fp32"),
+    ],
+)
+def test_sizes_that_no_detector_has_are_refused(name: str, precision: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        any_spec(name, precision)

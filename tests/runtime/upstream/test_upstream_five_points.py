@@ -11,6 +11,7 @@ from dubstream.runtime.upstream.five_points import (
     Faces,
     centre_face,
     detect_for_enhancement,
+    enhancement_size,
     gfpgan_fit,
     gpen_fits,
 )
@@ -75,6 +76,7 @@ def test_large_frames_are_reduced_for_the_detector(height: int, width: int, seen
     factor = seen[0] / height if height >= width or seen[1] == width else 1000 / width
     found = detect_for_enhancement(np.full((height, width, 3), 7, np.uint8), detector)
     assert shapes == [(*seen, 3)]
+    assert enhancement_size(width, height) == (seen[1], seen[0])
     np.testing.assert_allclose(found.points[0] * factor, WORKED, rtol=1e-12)
     np.testing.assert_allclose(found.boxes[0] * factor, faces_of(WORKED[None]).boxes[0], rtol=1e-12)
     assert found.scores[0] * factor == pytest.approx(1)

@@ -10,6 +10,7 @@ from dubstream.runtime.upstream.lips import (
     face_at,
     lip_input,
     paste_face,
+    reduced_faces,
     upper_face_input,
     upper_face_planes,
     with_upper_face,
@@ -40,6 +41,15 @@ def test_the_lower_half_of_the_face_is_black_and_the_reference_whole() -> None:
 def test_boxes_outside_the_frame_are_refused(box: tuple[int, ...]) -> None:
     with pytest.raises(InternalError, match="face box"):
         face_at(picture(), box)
+
+
+def test_faces_are_reduced_as_pytorch_interpolates_to_the_last_bit() -> None:
+    torch = pytest.importorskip("torch")
+    faces = np.random.default_rng(5).random((6, 384, 384), dtype=np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(faces)[None], (96, 96), mode="bilinear", align_corners=False
+    )
+    assert np.array_equal(reduced_faces(faces), expected[0].numpy())
 
 
 def test_the_upper_face_is_reduced_to_every_third_pixel() -> None:
