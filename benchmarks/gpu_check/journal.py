@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TextIO
 
 from dubstream.benchmarks.rows import Row
@@ -27,10 +28,14 @@ class Journal:
     Args:
         facts: machine and setting, part of every row.
         out: where lines are written as they come; None keeps them only.
+        minutes: from now on; what would begin later is not run. None for no limit.
     """
 
-    def __init__(self, facts: Mapping[str, Any], out: TextIO | None = None) -> None:
+    def __init__(
+        self, facts: Mapping[str, Any], out: TextIO | None = None, *, minutes: float | None = None
+    ) -> None:
         self.rows: list[dict[str, Any]] = []
+        self._until = None if minutes is None else monotonic() + 60 * minutes
         self._facts = dict(facts)
         self._out = out
         self._part = ""
@@ -39,12 +44,23 @@ class Journal:
     def part(self, name: str) -> Iterator[None]:
         """Rows of one part; whatever is raised in it becomes a row of the part's name."""
         self._part = name
-        with self.guard(name):
+        with self._guarded(name):
             yield
 
     @contextmanager
     def guard(self, stage: str, **facts: Any) -> Iterator[None]:
-        """Turn what is raised inside into a row, so that what comes behind still runs."""
+        """Turn what is raised inside into a row, so that what comes behind still runs.
+
+        Raises:
+            NotRunError: there is no time left; the part's row says so.
+        """
+        if self._until is not None and monotonic() > self._until:
+            raise NotRunError("no time was left")
+        with self._guarded(stage, **facts):
+            yield
+
+    @contextmanager
+    def _guarded(self, stage: str, **facts: Any) -> Iterator[None]:
         try:
             yield
         except NotRunError as lacking:

@@ -61,8 +61,8 @@ class Setting:
 
     @property
     def index(self) -> int:
-        """Number of the CUDA device."""
-        return int(self.device.partition(":")[2])
+        """Number of the CUDA device; 0 on the host."""
+        return int(self.device.partition(":")[2] or 0)
 
     def facts(self) -> dict[str, Any]:
         """For every row: the device, whether it is a dry run, the machine and the versions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +101,7 @@ def check(setting: Setting, journal: Journal) -> None:
                 reports = [stream(device, stage, load, slots) for _ in range(1 if setting.small else 5)]
                 shares = overlap(reports[-1].spans)
                 problem = _judged(shares, slots)
-                journal.judged(name, problem, **shares, **_facts(reports[-1]), on=str(device.name))
+                journal.judged(name, problem, **shares, **stream_facts(reports[-1]), on=str(device.name))
                 if problem is None:
                     journal.timed(name + "/fps", "fps", [report.fps for report in reports], **_shape(load))
 
@@ -142,11 +142,11 @@ def stream(device: Any, stage: Any, load: Load, slots: int) -> StreamReport:
     return report
 
 
-def overlap(spans: Sequence[Span]) -> dict[str, float]:
-    """Shares of inner batches whose upload ran beside the compute of an earlier batch, and whose download
-    beside that of a later one."""
+def overlap(spans: Sequence[Span], stages: Collection[str] = (STAGE,)) -> dict[str, float]:
+    """Shares of inner batches whose upload ran beside the stages of an earlier batch, and whose download
+    beside those of a later one."""
     last = max(span.batch for span in spans)
-    work = [span for span in spans if span.name == STAGE]
+    work = [span for span in spans if span.name in stages]
     inner = [span for span in spans if 1 < span.batch < last - 1]
     uploads = [
         any(other.batch < span.batch and _beside(other, span) for other in work)
@@ -176,7 +176,8 @@ def _judged(shares: dict[str, float], slots: int) -> str | None:
     return None
 
 
-def _facts(report: StreamReport) -> dict[str, Any]:
+def stream_facts(report: StreamReport) -> dict[str, Any]:
+    """Where the time of a run went, for its row."""
     return {
         "wall_over_slowest": report.wall_over_slowest,
         "wall_target": WALL_TARGET,

@@ -10,9 +10,17 @@ from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
 from dubstream.benchmarks.gpu_check import __main__ as command
-from dubstream.benchmarks.gpu_check import engines, fidelity, kernels, streamer
+from dubstream.benchmarks.gpu_check import (
+    engines,
+    fidelity,
+    full_quality,
+    kernels,
+    networks,
+    streamer,
+)
 from dubstream.benchmarks.gpu_check.journal import Journal, NotRunError
 from dubstream.benchmarks.gpu_check.kernel_bench import CupyFunction
+from dubstream.benchmarks.gpu_check.setting import Setting
 from dubstream.engines.specs import SPECS, spec_of
 from dubstream.runtime.streaming.report import Span
 
@@ -24,40 +32,104 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("halves")
+    publish_half_toys(folder)
+    return folder
+
+
 def dry_run(out: Path, *arguments: str) -> tuple[int, list[dict]]:
     code = command.main(["--device", "host", "--out", str(out), *arguments])
     return code, [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def test_a_dry_run_has_rows_of_every_part_that_are_no_gpu_figures(tmp_path: Path, toys: Path) -> None:
-    code, rows = dry_run(tmp_path / "rows", "--artifacts", str(toys), "--networks", "dnet")
+    code, rows = dry_run(tmp_path / "rows", "--artifacts", str(toys), "--networks", "dnet,ganimation")
     assert code == 0, [row for row in rows if row["status"] == "failed"]
     assert all(row["device"] == "host" and row["dry_run"] and "gpu" not in row for row in rows)
     found = {part: {row["status"] for row in rows if row["part"] == part} for part in command.PARTS}
     assert found == {
         "kernels": {"passed"},
         "streamer": {"passed"},
+        "full": {"not run"},
         "engines": {"passed", "not run"},
         "fidelity": {"not run"},
         "networks": {"passed"},
     }
-    assert "no fp16 artifact" in next(row["reason"] for row in rows if row["part"] == "fidelity")
-    variants = {row["stage"].split("/", 2)[2] for row in rows if row["part"] == "networks"}
-    assert variants == {"eager", "compile", "onnxruntime-cpu", "onnxruntime-cpu/driver"}
+    for part in ("fidelity", "full"):
+        assert "no fp16 artifact" in next(row["reason"] for row in rows if row["part"] == part)
+    ran = {tuple(row["stage"].split("/", 2)[1:]) for row in rows if row["part"] == "networks"}
+    variants = ("eager", "compile", "onnxruntime-cpu", "onnxruntime-cpu/driver")
+    assert ran == {("ganimation", variant) for variant in variants}
 
 
-def test_fidelity_is_judged_on_real_footage_and_on_noise(tmp_path: Path) -> None:
-    publish_half_toys(tmp_path / "toys")
-    names = [
-        name for name in SPECS if name != "ganimation"
-    ]  # its toy edits at another size than the real one
-    arguments = ["--artifacts", str(tmp_path / "toys"), "--parts", "fidelity", "--networks", ",".join(names)]
+def test_the_complete_system_is_streamed_and_its_frames_are_judged(
+    tmp_path: Path, halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--artifacts", str(halves), "--parts", "full"]
+    code, rows = dry_run(tmp_path / "rows", *arguments)
+    assert code == 0, [row for row in rows if row["status"] == "failed"]
+    assert [row["stage"] for row in rows] == [
+        f"full/{slots}-slots{end}" for slots in (2, 3) for end in ("", "/fps")
+    ]
+    assert (rows[0]["rendered"], rows[0]["unparsed"]) == (11, 0)
+    assert {"look", "ganimation", "emotion", "align", "parsenet", "gfpgan", "finish"} <= set(
+        rows[0]["ms_per_frame"]
+    )
+    truth = full_quality._by_the_host
+    monkeypatch.setattr(
+        full_quality, "_by_the_host", lambda *a: [np.roll(frame, 9, axis=1) for frame in truth(*a)]
+    )
+    code, rows = dry_run(tmp_path / "rows", *arguments)
+    assert (code, {row["status"] for row in rows}) == (1, {"failed"})
+    assert "dB from the CPU's, expected 30 or more" in rows[0]["reason"]
+
+
+def test_frames_that_touch_the_ground_or_show_the_source_are_wrong() -> None:
+    clip = full_quality.Clip(replace(full_quality.SMALL, frames=2))
+    frames = [clip.frame(index) for index in range(2)]
+    assert "shows its source" in full_quality._wrong(clip, frames)
+    for index, frame in enumerate(frames):
+        x1, y1, x2, y2 = clip.window(index)
+        frame[y1:y2, x1:x2] ^= 1
+    assert full_quality._wrong(clip, frames) is None
+    frames[1][0, 0] ^= 1
+    assert "frame 1 differs from its source in 1 pixels" in full_quality._wrong(clip, frames)
+
+
+def test_what_would_begin_late_is_not_run(tmp_path: Path) -> None:
+    code, rows = dry_run(tmp_path / "rows", "--parts", "kernels,engines", "--minutes", "0")
+    assert code == 3
+    assert [(row["stage"], row["status"]) for row in rows] == [("kernels", "not run"), ("engines", "not run")]
+    assert {row["reason"] for row in rows} == {"no time was left"}
+
+
+@pytest.mark.parametrize("batches", ["", "0", "1,x"])
+def test_batches_are_numbers(batches: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--device", "host", "--batches", batches])
+    assert "expected whole numbers from 1" in capsys.readouterr().err
+
+
+def test_no_network_is_timed_above_its_most() -> None:
+    setting = Setting("cuda:0")
+    assert networks._batches(setting, "lnet") == [1, 4, 8, 16]
+    assert networks._batches(setting, "enet") == [1, 4, 8, 12]
+    assert networks._batches(setting, "gfpgan") == [1, 4, 8]
+
+
+def test_fidelity_is_judged_on_real_footage_and_on_noise(tmp_path: Path, halves: Path) -> None:
+    # The toy of GANimation edits at another size than the real one.
+    names = [name for name in SPECS if name != "ganimation"]
+    arguments = ["--artifacts", str(halves), "--parts", "fidelity", "--networks", ",".join(names)]
     code, rows = dry_run(tmp_path / "rows", *arguments)
     assert code == 0, [row for row in rows if row["status"] == "failed"]
     assert {(row["stage"].split("/")[1], row["case"]) for row in rows} == {
         (name, case) for name in names for case in ("real", "seeded")
     }
     publish_half_toys(tmp_path / "toys", broken="enet")
+    arguments[1] = str(tmp_path / "toys")
     code, rows = dry_run(tmp_path / "rows", *arguments)
     assert (code, {row["stage"].split("/")[1] for row in rows if row["status"] == "failed"}) == (1, {"enet"})
 
