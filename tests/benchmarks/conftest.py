@@ -1,0 +1,7 @@
+"""Fixtures of the benchmarks' tests."""
+
+from __future__ import annotations
+
+from fake_cuda.fixture import fake_cuda_child, fake_cuda_folders
+
+__all__ = ["fake_cuda_child", "fake_cuda_folders"]
