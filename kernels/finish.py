@@ -1,5 +1,7 @@
 """The finish of a dubbed frame: parsed mask, restored mouth, matched colour, in a native-resolution window.
 
+Reference of `face_align.cu` and `finish.cu`.
+
     align_dubbed   frame + face under the box's mask ── five points ── aligned face ─▶ parser, restorer
     finish_face    face - source ── + restored mouth ── x gains at the seam ── bands under mask ── + source
 

@@ -1,5 +1,7 @@
 """Soft masks of a face and of its mouth, from what ParseNet says of the aligned face.
 
+Reference of `parse_mask.cu`.
+
     probabilities 512 x 512 ── means of 4 x 4 ── blurred ── face: falls inwards ──┐
                                                         └─ mouth: falls outwards ─┴─ sampled in the frame
 
