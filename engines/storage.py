@@ -21,6 +21,10 @@ class NotPlainFileError(OSError):
     """A link, folder, pipe or device where a plain file is expected."""
 
 
+class TooLargeError(ValueError):
+    """A file has more bytes than anything of its kind; the message says how many would be."""
+
+
 def open_plain(path: Path) -> BinaryIO:
     """Open a plain file for reading; its last component must not be a link.
 
@@ -39,6 +43,27 @@ def open_plain(path: Path) -> BinaryIO:
         os.close(handle)
         raise NotPlainFileError(f"{path} is not a plain file")
     return os.fdopen(handle, "rb")
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The content of a small plain file.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, NotPlainFileError: none is there; callers know what should be.
+        TooLargeError: it has more than `most` bytes; no more of them are read.
+        StorageError: it cannot be read.
+    """
+    try:
+        stream = open_plain(path)
+    except (FileNotFoundError, NotADirectoryError, NotPlainFileError):
+        raise
+    except OSError as error:
+        raise storage_error(path, "opening", error) from error
+    with stream, storage_errors(path, "reading"):
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise TooLargeError(f"larger than {most} bytes")
+    return content
 
 
 def sha256_of(*streams: BinaryIO) -> str:

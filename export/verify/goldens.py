@@ -21,7 +21,7 @@ from polygraphy.comparator import RunResults
 from dubstream.engines.atomic import atomic_file
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec
 from dubstream.engines.errors import ArtifactError
-from dubstream.engines.storage import NotPlainFileError, open_plain, storage_errors
+from dubstream.engines.storage import NotPlainFileError, TooLargeError, read_plain, storage_errors
 from dubstream.export.fidelity import Array
 from dubstream.export.verify.agreement import row_of
 from dubstream.export.verify.domain import quiet_polygraphy
@@ -141,16 +141,11 @@ def load_golden(path: Path) -> Golden:
         StorageError: it cannot be read.
     """
     try:
-        stream = open_plain(path)
+        raw = read_plain(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError, NotPlainFileError) as error:
         raise ArtifactError(f"{path}: expected a golden file, found none", hint=_HINT) from error
-    except OSError:
-        with storage_errors(path, "opening"):
-            raise
-    with stream, storage_errors(path, "reading"):
-        raw = stream.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise ArtifactError(f"{path}: larger than {MAX_BYTES} bytes, expected a golden file", hint=_HINT)
+    except TooLargeError as error:
+        raise ArtifactError(f"{path}: {error}, expected a golden file", hint=_HINT) from error
     try:
         with quiet_polygraphy():
             results = RunResults.from_json(raw.decode())

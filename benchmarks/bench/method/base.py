@@ -22,7 +22,7 @@ from dubstream.benchmarks.bench.method.results import MeasuredCase, Results
 from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES, Interval, Samples, Work, slowdown
 from dubstream.engines.atomic import publish
 from dubstream.engines.errors import UsageError
-from dubstream.engines.storage import NotPlainFileError, open_plain, storage_errors
+from dubstream.engines.storage import NotPlainFileError, read_plain
 
 FORMAT = 1
 QUIET = 0.9
@@ -95,23 +95,14 @@ def load_base(path: Path) -> Base:
     """
     hint = f"make one: dubstream bench --save {path}"
     try:
-        stream = open_plain(path.resolve())
+        content = json.loads(read_plain(path.resolve(), MAX_BYTES))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r}, expected {FORMAT}")
+        return Base(dict(content["facts"]), {key: _case(one) for key, one in content["cases"].items()})
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"--against {path}: expected a base file, found none", hint=hint) from None
     except NotPlainFileError:
         raise UsageError(f"--against {path}: expected a plain file", hint=hint) from None
-    except OSError:
-        with storage_errors(path, "opening"):
-            raise
-    with stream, storage_errors(path, "reading"):
-        raw = stream.read(MAX_BYTES + 1)
-    try:
-        if len(raw) > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES} bytes")
-        content = json.loads(raw)
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}, expected {FORMAT}")
-        return Base(dict(content["facts"]), {key: _case(one) for key, one in content["cases"].items()})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         raise UsageError(f"--against {path}: not a base file: {problem}", hint=hint) from None
