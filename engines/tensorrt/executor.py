@@ -2,7 +2,7 @@
 
 No machine of the test suite can run a plan. The order of the calls, the checks of what they return and that
 a run is nothing but `execute_async_v3` are tested on a stand-in module with TensorRT's documented interface;
-figures on a GPU come from `benchmarks/gpu_check.py`.
+figures on a GPU come from `benchmarks/gpu_check`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A CUDA device: pycuda on the primary context, so that every library shares addresses and streams.
 
 Proved without a GPU: the tests run real pycuda over a driver that logs every call and runs queued work at
-the worst moment (`tests/fake_cuda`). What a GPU does with it is measured by `benchmarks/gpu_check.py`.
+the worst moment (`tests/fake_cuda`). What a GPU does with it is measured by `benchmarks/gpu_check`.
 """
 
 from __future__ import annotations
