@@ -6,7 +6,9 @@ frames, pads and crops matter; in a picture darker than `DARK` nobody is found.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,10 @@ from toy_networks import publish_toys
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.specs import spec_of
+from dubstream.runtime.job.dub import dub
+from dubstream.runtime.job.summary import DubSummary
+from dubstream.runtime.media.writer import SegmentWriter
+from dubstream.runtime.options.dub import DubRequest
 from dubstream.runtime.options.upstream import SizedDetectors
 
 DARK = 20.0
@@ -36,6 +42,20 @@ def publish_upstream_toys(
         patch.setitem(toy_networks._GRAPHS, name, _detector(spec))
         artifacts[name] = toy_networks._publish(folder, spec, broken=False)
     return artifacts
+
+
+def written(request: DubRequest, **options: Any) -> tuple[DubSummary, list[np.ndarray]]:
+    """Dub, and give the frames as they go to the encoder."""
+    frames: list[np.ndarray] = []
+    encode = SegmentWriter.write
+
+    def keep(writer: SegmentWriter, picture: np.ndarray) -> None:
+        frames.append(picture.copy())
+        encode(writer, picture)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentWriter, "write", keep)
+        return dub(replace(request, options=replace(request.options, **options))), frames
 
 
 def _detector(spec: NetworkSpec) -> Graph:

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 import upstream_toys
 from clips import QUICK, write_speech, write_video
-from upstream_toys import publish_upstream_toys
+from upstream_toys import publish_upstream_toys, written
 
 from dubstream.benchmarks.demo_clip import portrait_frames
 from dubstream.engines.artifact import Artifact
@@ -34,7 +34,6 @@ from dubstream.runtime.coefficients import driving_rows, driving_window, frame_c
 from dubstream.runtime.emotion import EmotionOptions
 from dubstream.runtime.expression import ExpressionOptions
 from dubstream.runtime.faces.geometry import Box, Pads
-from dubstream.runtime.job import dub as dub_module
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.summary import DubSummary
 from dubstream.runtime.job.upstream import container_rate
@@ -42,7 +41,6 @@ from dubstream.runtime.media.audio import decode_audio
 from dubstream.runtime.media.limits import MediaLimits
 from dubstream.runtime.media.probe import probe_video
 from dubstream.runtime.media.reader import VideoReader
-from dubstream.runtime.media.writer import SegmentWriter
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, FaceOptions, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
@@ -108,20 +106,6 @@ def request_(toys: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
     video = write_video(folder / "talk.mp4", clip_frames())
     voice = write_speech(folder / "voice.wav", 0.61)
     return DubRequest(video, voice, folder / "out.mp4", toys, folder / "cache", UPSTREAM)
-
-
-def written(request: DubRequest, **options: Any) -> tuple[DubSummary, list[np.ndarray]]:
-    """Dub, and give the frames as they go to the encoder."""
-    frames: list[np.ndarray] = []
-    encode = SegmentWriter.write
-
-    def keep(writer: SegmentWriter, picture: np.ndarray) -> None:
-        frames.append(picture.copy())
-        encode(writer, picture)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dub_module.SegmentWriter, "write", keep)
-        return dub(replace(request, options=replace(request.options, **options))), frames
 
 
 class Original:
