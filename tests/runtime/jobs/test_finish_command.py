@@ -10,8 +10,10 @@ from clips import write_portrait, write_speech
 from toy_networks import publish_toys
 
 from dubstream.engines.errors import UsageError
+from dubstream.engines.specs import spec_of
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.cli.dub_command import dub_order
+from dubstream.runtime.options.backend import PRECISIONS, Backend
 from dubstream.runtime.options.dub import DubOptions
 from dubstream.runtime.options.finish import FinishOptions
 
@@ -42,10 +44,23 @@ def test_an_option_of_its_own_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    ("backend", "precision"),
+    [(name, precision) for name, each in PRECISIONS.items() for precision in each],
+)
+def test_the_complete_system_is_for_every_backend_and_precision(backend: str, precision: str) -> None:
+    found = options(
+        quality="full", restore="both", emotion="sad", backend=backend, precision=precision, batch=8
+    )
+    assert found.backend == Backend(backend, wanted=precision)
+    for name in found.networks:
+        assert spec_of(name, precision).max_batch >= found.stream.batch
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"quality": "best"}, {"mask": ""}, {"mask": "oval"}, {"restore": "codeformer"},
-        {"quality": "full", "backend": "tensorrt"}, {"mask": "parse", "batch": 12},
+        {"mask": "parse", "batch": 12},
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong: dict[str, str | int]) -> None:
