@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from itertools import product
 from pathlib import Path
 
 import cpu_kernels
@@ -11,7 +12,7 @@ import numpy as np
 from kernels_reference import noise_picture, random_box
 
 from dubstream.kernels.blend import BlendSettings, blend_face
-from dubstream.kernels.blend_table import blend_table
+from dubstream.kernels.blend_table import BlendTable, blend_table
 from dubstream.kernels.boxes import cut
 from dubstream.kernels.face_inputs import face_inputs
 from dubstream.kernels.face_mask import FaceMaskShape
@@ -20,7 +21,7 @@ from dubstream.kernels.nv12 import BT601, BT601_FULL, BT709, BT709_FULL, bgr_to_
 from dubstream.kernels.paste import paste
 from dubstream.kernels.planes import BGR_SIGNED, to_planes
 from dubstream.kernels.resample import crop_resize, warp_affine
-from dubstream.kernels.upper_face import SEEN, change_upper_face
+from dubstream.kernels.upper_face import SEEN, UPPER_FACE, change_upper_face
 
 SIZES = [(1, 1), (1, 9), (7, 2), (31, 45), (64, 33), (90, 121)]  # height, width
 NOBODY = object()  # the stream: these launches run at once
@@ -167,6 +168,16 @@ def case_nv12(kernels: Launchers) -> None:
             assert (surface == expected).all()  # the gaps behind the rows too
 
 
+def launch_blend(
+    kernels: Launchers, frames: DeviceFrames, table: BlendTable, enhanced: np.ndarray, shape: FaceMaskShape
+) -> None:
+    """`enhanced`: float32 (faces, 3, height, width). The arena holds nothing that could pass for a result."""
+    arena = np.full(table.arena_bytes // 4, np.nan, np.float32)
+    size = enhanced.shape[3], enhanced.shape[2]
+    items, faces = address(table.items), address(enhanced)
+    kernels.blend_faces(frames, items, table, faces, size, address(arena), shape=shape, stream=NOBODY)
+
+
 def blend_and_compare(
     kernels: Launchers, rng: np.random.Generator, size: tuple[int, int], faces, settings: BlendSettings
 ) -> None:
@@ -177,17 +188,7 @@ def blend_and_compare(
     source = memory.copy()
     enhanced = (rng.random((len(faces), 3, 40, 48)) * 1.4 - 0.2).astype(np.float32)
     table = blend_table([frame for frame, _ in faces], [box for _, box in faces], width, height, settings)
-    arena = np.full(table.arena_bytes // 4, np.nan, np.float32)
-    kernels.blend_faces(
-        frames,
-        address(table.items),
-        table,
-        address(enhanced),
-        (48, 40),
-        address(arena),
-        shape=settings.mask,
-        stream=NOBODY,
-    )
+    launch_blend(kernels, frames, table, enhanced, settings.mask)
     expected = source.copy()
     kept = np.ones(memory.shape[:1] + size, bool)
     for face, (frame, box) in zip(enhanced, faces, strict=True):
@@ -224,18 +225,8 @@ def case_blend_of_nothing(kernels: Launchers) -> None:
         if same:
             enhanced[0] = frame[10:50, 12:60].transpose(2, 0, 1) / np.float32(255)
         table = blend_table([0], [(12, 10, 60, 50)], 70, 60, settings)
-        arena = np.empty(table.arena_bytes // 4, np.float32)
         where = DeviceFrames.packed(address(frame), 60, 70)
-        kernels.blend_faces(
-            where,
-            address(table.items),
-            table,
-            address(enhanced),
-            (48, 40),
-            address(arena),
-            shape=settings.mask,
-            stream=NOBODY,
-        )
+        launch_blend(kernels, where, table, enhanced, settings.mask)
         assert (frame == before).all()
 
 
@@ -244,18 +235,8 @@ def case_values_that_are_no_numbers(kernels: Launchers) -> None:
     frame = np.full((60, 70, 3), 90, np.uint8)
     enhanced = np.full((1, 3, 40, 48), np.nan, np.float32)
     table = blend_table([0], [(12, 10, 60, 50)], 70, 60)
-    arena = np.empty(table.arena_bytes // 4, np.float32)
     where = DeviceFrames.packed(address(frame), 60, 70)
-    kernels.blend_faces(
-        where,
-        address(table.items),
-        table,
-        address(enhanced),
-        (48, 40),
-        address(arena),
-        shape=FaceMaskShape(),
-        stream=NOBODY,
-    )
+    launch_blend(kernels, where, table, enhanced, FaceMaskShape())
     assert (frame[40:44, 30:40] == 0).all()
 
 
@@ -306,12 +287,14 @@ def levels_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     )
 
 
+WHOLE_FACE = FaceMaskShape(top=0, top_feather=0, side=0, side_feather=0, bottom=0.1, bottom_feather=0.1)
+
+
 def case_change_upper_faces(kernels: Launchers) -> None:
     frame_sizes = [*SIZES, (200, 223)]
+    ways = ((True, 1.0, UPPER_FACE), (False, 0.3, UPPER_FACE), (True, 0.8, WHOLE_FACE))
     differing = total = 0
-    for seed, (size, planes, strength) in enumerate(
-        (size, planes, strength) for size in frame_sizes for planes, strength in ((True, 1.0), (False, 0.3))
-    ):
+    for seed, (size, (planes, strength, shape)) in enumerate(product(frame_sizes, ways)):
         rng = np.random.default_rng(seed)
         memory, frames = frames_with_gaps(rng, 3, *size)
         before_launch, items = memory.copy(), inner_boxes(rng, size, 3)
@@ -324,13 +307,14 @@ def case_change_upper_faces(kernels: Launchers) -> None:
             FaceChange(address(before), address(after), before.shape[2], address(finite) if planes else None),
             strength,
             largest=(size[1], size[0]),
+            shape=shape,
             stream=NOBODY,
         )
         assert (finite == 1).all()
         expected = before_launch.copy()
         for one, other, item in zip(before, after, items, strict=True):
             frame = views(expected, *size)[item[0]]
-            change_upper_face(frame, levels_between(one, other), item[1:], strength)
+            change_upper_face(frame, levels_between(one, other), item[1:], strength, shape=shape)
         change = np.abs(memory.astype(int) - expected)
         assert change.max() <= 1
         differing, total = differing + np.count_nonzero(change), total + change.size
