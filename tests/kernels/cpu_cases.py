@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from itertools import product
-from itertools import product
 from pathlib import Path
 
 import cpu_kernels
@@ -286,9 +285,6 @@ def levels_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         if before.dtype == np.uint8
         else np.ascontiguousarray(change.transpose(1, 2, 0) * np.float32(127.5))
     )
-
-
-WHOLE_FACE = FaceMaskShape(top=0, top_feather=0, side=0, side_feather=0, bottom=0.1, bottom_feather=0.1)
 
 
 WHOLE_FACE = FaceMaskShape(top=0, top_feather=0, side=0, side_feather=0, bottom=0.1, bottom_feather=0.1)
