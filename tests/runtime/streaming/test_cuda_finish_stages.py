@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from cuda_parts import CopyBinding
 from fake_cuda.control import FakeCuda
-from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 
 from dubstream.engines.contract import NetworkSpec, TensorSpec
@@ -36,12 +36,6 @@ from dubstream.runtime.streaming.stages import Stage
 HEIGHT, WIDTH, COUNT = 97, 121, 5
 FULL = FinishOptions("parse", "gfpgan")
 Pictures = dict[str, np.ndarray]
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled once; the path goes to the subprocess."""
-    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
 
 
 def make_inputs(seed: int, precision: str = "fp32") -> Pictures:
@@ -83,28 +77,17 @@ class StandIn(Engine):
     def _close(self) -> None: ...
 
 
-class StandInBinding(Binding):
+class StandInBinding(CopyBinding):
     def __init__(self, engine: StandIn, tensors: Any, batch: int) -> None:
-        super().__init__(engine.spec.name, tensors, batch)
-        self._device = engine.device
         if engine.constant is not None:
-            self._pairs = [(tensors["masks"][i : i + 1], engine.constant) for i in range(batch)]
+            pairs = [(tensors["masks"][i : i + 1], engine.constant) for i in range(batch)]
         else:
-            self._pairs = [
+            pairs = [
                 pair
                 for i in range(batch)
                 for pair in _rolled(tensors["restored"][i : i + 1], tensors["image"][i : i + 1])
             ]
-
-    def enqueue(self, stream: Any) -> None:
-        for target, source in self._pairs:
-            if isinstance(self._device, CudaDevice):
-                self._device.copy(target, source, stream)
-            else:
-                stream.launch(lambda target=target, source=source: np.copyto(target, source), self.name)
-
-    def _run(self, handle: int | None) -> None: ...
-    def _release(self) -> None: ...
+        super().__init__(engine, tensors, batch, pairs)
 
 
 def _rolled(target: Any, source: Any) -> list[tuple[Any, Any]]:
