@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fake_cuda.fixture import fake_cuda_child, fake_cuda_folders
+from fake_cuda.fixture import fake_cuda_child, fake_cuda_folders, kernels
 
-__all__ = ["fake_cuda_child", "fake_cuda_folders"]
+__all__ = ["fake_cuda_child", "fake_cuda_folders", "kernels"]

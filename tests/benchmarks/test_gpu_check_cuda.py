@@ -8,19 +8,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from cuda_dub_parts import tensorrt_stands_in
 from fake_cuda.control import FakeCuda
-from fake_cuda.cubins import build_kernels
 from fake_cuda.fixture import over_fake_cuda
 from toy_half_networks import publish_half_toys
 
 from dubstream.benchmarks.gpu_check import full_quality
 from dubstream.benchmarks.gpu_check.journal import Journal
 from dubstream.benchmarks.gpu_check.setting import Setting
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled once; the path goes to the subprocess."""
-    return str(build_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
 
 
 @over_fake_cuda()
