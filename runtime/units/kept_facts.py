@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dubstream.engines.atomic import publish
-from dubstream.engines.errors import UsageError
+from dubstream.engines.errors import StorageError, UsageError
 from dubstream.engines.facts import canonical
+from dubstream.engines.storage import read_plain
 
 FACTS_FILE = "made-from.txt"
 """Not ``.json``: those are the sidecars of units."""
@@ -28,12 +29,9 @@ def keep_facts(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
     """The facts kept in a folder; None where there are none that can be read."""
-    path = folder / FACTS_FILE
     try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        facts = json.loads(read_plain(folder / FACTS_FILE, _LARGEST))
+    except (OSError, StorageError, ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None
 
