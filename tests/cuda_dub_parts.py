@@ -117,20 +117,23 @@ def host_and_cuda(
     fake.policy("eager")
     with TemporaryDirectory() as scratch, fake.nothing_left(), tensorrt_stands_in(kernels, Path(scratch)):
         folder = Path(scratch)
-        video = write_portrait(folder / "talk.mp4", frames)
-        audio = write_speech(folder / "voice.wav", frames / 25, rate=16_000)  # nothing to resample
-        done: list[Dubbed] = []
-        for name, kind in ((HOST, "fp16" if precision == "bf16" else precision), (TENSORRT, precision)):
-            backend = Backend(name, wanted=kind)
-            publish_half_toys(folder / "toys", kind if kind != "fp32" else "fp16")
-            toys = open_all(folder / "toys", kind, names=options.networks)
-            output, cache = folder / f"{name}.mp4", folder / f"{name}.cache"
-            cache.mkdir()
-            request = DubRequest(video, audio, output, toys, cache, replace(options, backend=backend))
-            summary = dub(request)
-            assert summary.backend.startswith(f"{name} {kind} on ")
-            done.append((summary, pictures(output)))
-    return done[0], done[1]
+        on_host = replace(options, backend=Backend(HOST, wanted="fp16" if precision == "bf16" else precision))
+        on_cuda = replace(options, backend=Backend(TENSORRT, wanted=precision))
+        return dubbed(folder, frames, on_host), dubbed(folder, frames, on_cuda)
+
+
+def dubbed(folder: Path, frames: int, options: DubOptions, *, broken: str | None = None) -> Dubbed:
+    """Summary and frames of a dub of a clip of so many frames; the `broken` network gives NaN."""
+    precision, name = options.backend.precision, options.backend.name
+    video = write_portrait(folder / "talk.mp4", frames)
+    audio = write_speech(folder / "voice.wav", frames / 25, rate=16_000)  # nothing to resample
+    publish_half_toys(folder / "toys", "fp16" if precision == "fp32" else precision, broken=broken)
+    toys = open_all(folder / "toys", precision, names=options.networks)
+    output, cache = folder / f"{name}.mp4", folder / f"{name}.cache"
+    cache.mkdir()
+    summary = dub(DubRequest(video, audio, output, toys, cache, options))
+    assert summary.backend.startswith(f"{name} {precision} on ")
+    return summary, pictures(output)
 
 
 def assert_close(host: np.ndarray, cuda: np.ndarray) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from cuda_dub_parts import OPTIONS, assert_close, host_and_cuda
+from cuda_dub_parts import OPTIONS, assert_close, dubbed, host_and_cuda, tensorrt_stands_in
 from fake_cuda.control import FakeCuda
 from fake_cuda.fixture import over_fake_cuda
 
+from dubstream.engines.errors import StageError
 from dubstream.runtime.emotion import parse_emotion
+from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import FaceOptions
 from dubstream.runtime.options.finish import FinishOptions
 
@@ -54,3 +58,22 @@ def test_everything_at_once(fake: FakeCuda, kernels: str, precision: str) -> Non
     assert host.busy_s.keys() == summary.busy_s.keys() >= {"track/s3fd", "track/fan4", "prepare/gpen"}
     assert host.frames == summary.frames == summary.dubbed
     assert_close(found, expected)
+
+
+@over_fake_cuda()
+@pytest.mark.parametrize(
+    ("network", "stage"), [("ganimation", "emotion"), ("gfpgan", "blend"), ("gpen", "restore")]
+)
+def test_a_network_that_gives_nan_is_named(fake: FakeCuda, kernels: str, network: str, stage: str) -> None:
+    """Kernels raise nothing: what they leave in the slot tells."""
+    fake.policy("eager")
+    options = replace(
+        OPTIONS,
+        finish=FinishOptions("parse", "gpen" if network == "gpen" else "gfpgan"),
+        emotion=parse_emotion("sad"),
+        backend=Backend("tensorrt", wanted="fp32"),
+    )
+    with TemporaryDirectory() as scratch, tensorrt_stands_in(kernels, Path(scratch)):
+        with pytest.raises(StageError, match=f"stage '{stage}' failed at frame 0"):
+            dubbed(Path(scratch), FRAMES, options, broken=network)
+        assert not list(Path(scratch).glob("tensorrt.mp4*"))
