@@ -197,8 +197,11 @@ def dub_order(
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option(help="Frames per network call.", rich_help_panel=_SPEED)
-    ] = _default.stream.batch,
+        int | None,
+        typer.Option(
+            help="Frames per network call; 1 on the CPU and 4 on a GPU without.", rich_help_panel=_SPEED
+        ),
+    ] = None,
     slots: Annotated[
         int, typer.Option(help="Batches under way at once.", rich_help_panel=_SPEED)
     ] = _default.stream.slots,
@@ -245,10 +248,11 @@ def dub_order(
                 "--faces": faces is not None,
             }
         )
+    where = Backend(backend, device, precision)
     options = DubOptions(
         face=FaceOptions(face, detect_every, face_gap, level.finder if faces is None else faces),
-        stream=StreamOptions(batch, slots, threads, segment_seconds),
-        backend=Backend(backend, device, precision),
+        stream=StreamOptions(where.batch if batch is None else batch, slots, threads, segment_seconds),
+        backend=where,
         pads=parse_pads(pads),
         audio_mode=parse_audio_mode(audio_mode),
         encode=EncodeOptions(crf=crf, preset=preset),

@@ -19,6 +19,8 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 }
 """What every backend runs; the first is its default. On the host fp16 tries the GPU's data path, slowly."""
 
+_HOST_BATCH, _GPU_BATCH = 1, 4
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -59,6 +61,16 @@ class Backend:
     def precision(self) -> str:
         """Precision of the artifacts it runs, e.g. ``fp16``."""
         return self.wanted or PRECISIONS[self.name][0]
+
+    @property
+    def batch(self) -> int:
+        """Frames per network call unless told otherwise.
+
+        A processor gains nothing from more. Real networks on 9 frames, 1 against 4, two pairs on a loaded
+        machine: E-Net took 0.74 and 0.60 of the time, L-Net 0.71 and 0.69, D-Net 0.53 and 1.30; and a
+        full-quality dub took 5.0 GB of memory instead of 13.4.
+        """
+        return _GPU_BATCH if self.on_gpu else _HOST_BATCH
 
     @property
     def on_gpu(self) -> bool:

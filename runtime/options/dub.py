@@ -75,13 +75,13 @@ class StreamOptions:
     """How work is cut into batches; changes speed and memory, and the last bits of the result.
 
     Attributes:
-        batch: frames per network call.
+        batch: frames per network call; a GPU wants more than the default, see `Backend.batch`.
         slots: batches under way at once; 2 is double buffering.
         threads: threads of one network call; None for all CPUs this process may use.
         segment_s: seconds of output per segment, the unit of resuming.
     """
 
-    batch: int = 4
+    batch: int = Backend().batch
     slots: int = 2
     threads: int | None = None
     segment_s: float = 10.0

@@ -160,7 +160,7 @@ def test_the_command_saves_and_compares(
     saved = load_base(base)
     assert json.loads(capsys.readouterr().out)["against"] == []
     assert saved.facts["threads"] == 1
-    assert {f"dub/talk{stage} onnxruntime fp32 batch 4 slots 2" for stage in ("", "/track")} <= set(
+    assert {f"dub/talk{stage} onnxruntime fp32 batch 1 slots 2" for stage in ("", "/track")} <= set(
         saved.cases
     )
     assert run([*common, "--against", str(base)]) == 1

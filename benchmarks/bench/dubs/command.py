@@ -52,7 +52,9 @@ def bench_dub_command(
     backend: Annotated[str, typer.Option(help=f"{', '.join(Backend.NAMES)}.")] = _default.backend.name,
     device: Annotated[int, typer.Option(help="CUDA device.", metavar="N")] = _default.backend.device,
     precision: Annotated[str | None, typer.Option(help="fp32, fp16 or, with tensorrt, bf16.")] = None,
-    batch: Annotated[int, typer.Option(help="Frames per network call.")] = _default.stream.batch,
+    batch: Annotated[
+        int | None, typer.Option(help="Frames per network call; 1 on the CPU, 4 on a GPU without.")
+    ] = None,
     slots: Annotated[int, typer.Option(help="Batches under way at once.")] = _default.stream.slots,
     threads: Annotated[int | None, typer.Option(help="Threads per network call.")] = None,
     face: Annotated[
@@ -93,10 +95,11 @@ def bench_dub_command(
         if target is not None:
             check_target(target)
     level = quality_of(quality)
+    where = Backend(backend, device, precision)
     options = DubOptions(
         face=FaceOptions(face, detect_every, finder=level.finder if faces is None else faces),
-        stream=StreamOptions(batch, slots, threads),
-        backend=Backend(backend, device, precision),
+        stream=StreamOptions(where.batch if batch is None else batch, slots, threads),
+        backend=where,
         encode=EncodeOptions(preset=preset),
         finish=FinishOptions(
             level.mask if mask is None else mask, level.restore if restore is None else restore

@@ -21,6 +21,7 @@ from dubstream.benchmarks.bench.frame_cost.original import SIZES, OriginalCost, 
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.cli.show import table
 from dubstream.runtime.emotion import parse_emotion
+from dubstream.runtime.options.backend import TENSORRT, Backend
 from dubstream.runtime.options.dub import FINDERS, DubOptions, FaceOptions, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
 
@@ -43,7 +44,7 @@ def bench_cost_command(
         float, typer.Option(help="Share of the frames in which tracking holds.")
     ] = _clip.steady_share,
     frames: Annotated[int, typer.Option(help="Of the clip.")] = _clip.frames,
-    batch: Annotated[int, typer.Option(help="Frames per network call.")] = _default.stream.batch,
+    batch: Annotated[int, typer.Option(help="Frames per network call.")] = Backend(TENSORRT).batch,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """What an output frame costs on paper, in calls and multiply-accumulates; nothing runs.
