@@ -75,11 +75,13 @@ def _mount_engines(app: typer.Typer) -> None:
 def _mount_bench(app: typer.Typer) -> None:
     from dubstream.benchmarks.bench.dubs.command import bench_dub_command
     from dubstream.benchmarks.bench.frame_cost.command import bench_cost_command
+    from dubstream.benchmarks.bench.frame_cost.outside_command import bench_outside_command
     from dubstream.benchmarks.bench.networks.command import bench_app
     from dubstream.benchmarks.bench.report.command import report_command
 
     bench_app.command("dub")(bench_dub_command)
     bench_app.command("cost")(bench_cost_command)
+    bench_app.command("outside")(bench_outside_command)
     bench_app.command("report")(report_command)
     app.add_typer(bench_app, name="bench", cls=OwnOptionsGroup)
 

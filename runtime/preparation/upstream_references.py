@@ -72,15 +72,15 @@ class UpstreamReferences:
         if missing:
             landmarks = work.detectors.crop_boxes, FAN4.name
             with work.opened(*PARTS, work.detectors.crop_points, *landmarks) as calls:
-                one = _OneFrame(calls, work.detectors, self._driving(work), self._anchor(work))
+                maker = ReferenceMaker(calls, work.detectors, self._driving(work), self._anchor(work))
                 for chunk in missing:
                     earlier = facts.get(chunk - 1)
-                    one.before = None if earlier is None else np.array(earlier["landmarks"][-1], np.int32)
-                    facts[chunk] = self._make(chunk, one, calls, work)
+                    maker.before = None if earlier is None else np.array(earlier["landmarks"][-1], np.int32)
+                    facts[chunk] = self._make(chunk, maker, calls, work)
         found = [np.array(one_chunk["landmarks"], np.int32) for one_chunk in facts.values() if one_chunk]
         return np.concatenate(found)[: work.used]
 
-    def _make(self, chunk: int, one: _OneFrame, calls: Calls, work: Work) -> dict[str, Any]:
+    def _make(self, chunk: int, maker: ReferenceMaker, calls: Calls, work: Work) -> dict[str, Any]:
         start, stop = work.span(chunk)
         facts: dict[str, Any] = {"landmarks": []}
         with work.timing.measure(STAGE, stop - start), self._units.making(chunk_name(chunk), facts) as path:
@@ -88,7 +88,7 @@ class UpstreamReferences:
             try:
                 for index, frame in work.frames(chunk, STAGE, work.used):
                     with at_frame(STAGE, index):
-                        enhanced, points = one.made(index, source_picture(frame, self._box))
+                        enhanced, points = maker.made(index, source_picture(frame, self._box))
                     writer.append(index, enhanced)
                     facts["landmarks"].append(points.tolist())
             finally:
@@ -110,8 +110,14 @@ class UpstreamReferences:
         return source_picture(frame, self._box)
 
 
-class _OneFrame:
-    """Frames in their order.
+class ReferenceMaker:
+    """One frame after another, in their order.
+
+    Args:
+        calls: `PARTS`, the detectors of 256 x 256 pictures, and FAN-4.
+        detectors: names of those among them.
+        rows: of all driving windows, float32 (n, 73).
+        anchor: uint8 RGB (256, 256, 3) that D-Net moves for all frames; None to move each frame's own.
 
     Attributes:
         before: landmarks of the one before, which a frame without a face repeats; None at the start.
