@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[ExportEvent], None]
 
+ALL = "all"
+"""In place of names: every network of the complete system."""
+
 
 def export_networks(
     names: Sequence[str],
@@ -45,7 +48,8 @@ def export_networks(
     export into one folder the second waits and then finds the work done.
 
     Args:
-        names: networks; none means all.
+        names: networks, `ALL` among them for every one; none means the four that a dub always needs, or
+            all of `recipes`.
         checkpoints: folder with the public checkpoint files, or None.
         weights: ``"seeded"``, or None; exactly one of the two is to be given.
         artifacts: the folder, created if missing.
@@ -91,7 +95,7 @@ def export_command(
     networks: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"Networks to export: {', '.join(SPECS)}. Default: {', '.join(CORE)}. "
+            help=f"Networks to export: {', '.join(SPECS)}, or {ALL}. Default: {', '.join(CORE)}. "
             "Detectors also for another size of picture: s3fd_1280x720, retinaface_1280x720."
         ),
     ] = None,
@@ -210,7 +214,8 @@ def _wanted(
 ) -> list[tuple[NetworkSpec, PrecisionRecipe]]:
     """Spec and precision recipe of the names, each once, in the order given."""
     if recipes is None:
-        unique = dict.fromkeys(names or CORE)
+        given = names or CORE
+        unique = dict.fromkeys((*SPECS, *(one for one in given if one != ALL)) if ALL in given else given)
         return [(spec_of(name, precision), recipe_of(name, precision)) for name in unique]
     chosen = [recipes[name] for name in dict.fromkeys(names or recipes)]
     if precision == FP32:

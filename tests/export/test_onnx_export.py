@@ -232,6 +232,12 @@ def test_missing_checkpoints_are_listed_at_once(tmp_path: Path) -> None:
         export_networks(["dnet", "lnet"], checkpoints=tmp_path, weights=None, artifacts=tmp_path / "a")
 
 
+def test_all_stands_for_every_network(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        export_networks(["all"], checkpoints=tmp_path, weights=None, artifacts=tmp_path / "a")
+    assert all(spec.checkpoint in str(caught.value) for spec in SPECS.values())
+
+
 def test_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="creating"):
