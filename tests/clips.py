@@ -12,6 +12,9 @@ from scipy.io import wavfile
 
 from dubstream.benchmarks.demo_clip import RATE, SAMPLE_RATE, SIDE, portrait_frames, speech
 from dubstream.runtime.media.colour import ColourTags
+from dubstream.runtime.media.limits import MediaLimits
+from dubstream.runtime.media.probe import probe_video
+from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.media.writer import EncodeOptions, SegmentWriter
 
 QUICK = EncodeOptions(crf=12, preset="ultrafast", threads=1)
@@ -34,6 +37,13 @@ def write_video(
 def write_portrait(path: Path, frames: int = 24, side: int = SIDE) -> Path:
     """The demo's portrait: one eighth of the frames without the face."""
     return write_video(path, portrait_frames(frames, side))
+
+
+def frames_of(path: Path) -> np.ndarray:
+    """All pictures of a video: int (n, H, W, 3), BGR levels whose differences keep their sign."""
+    limits = MediaLimits()
+    with VideoReader(probe_video(path, limits), limits) as reader:
+        return np.stack([picture.astype(int) for _, picture in reader.frames()])
 
 
 def write_speech(path: Path, seconds: float = 0.96, *, rate: int = SAMPLE_RATE, seed: int = 7) -> Path:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
+from skimage.data import astronaut
 
 from dubstream.engines.contract import NetworkSpec
-from dubstream.engines.face_specs import RETINAFACE, S3FD
+from dubstream.engines.face_specs import DETECTOR_SIZE, RETINAFACE, S3FD
 from dubstream.runtime.faces.detector import five_points
 
 Node = tuple[str, Sequence[str], Sequence[str], dict[str, object]]
@@ -25,6 +27,13 @@ SCORE = 0.99
 
 UINT8 = 2  # onnx.TensorProto's numbers
 FLOAT = 1
+
+
+def swaying_portrait(frame: int) -> np.ndarray:
+    """A portrait with its face where the detectors find one, swaying a little; uint8 BGR, of their size."""
+    x, y = -130 + 3 * np.sin(frame), -40 + 2 * np.cos(frame)
+    picture = np.ascontiguousarray(astronaut()[..., ::-1])
+    return cv2.warpAffine(picture, np.array([[2.0, 0, x], [0, 2.0, y]]), DETECTOR_SIZE[::-1])
 
 
 def face_points() -> np.ndarray:

@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from clips import QUICK, write_speech, write_video
+from toy_face_graphs import swaying_portrait
 from toy_networks import publish_toys
 
 from dubstream.benchmarks.bench.frame_cost import cost as frame_cost
@@ -24,7 +23,6 @@ from dubstream.benchmarks.bench.frame_cost.cost import (
 from dubstream.benchmarks.bench.frame_cost.original import SIZES, _estimated, original_cost
 from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import UsageError
-from dubstream.engines.face_specs import DETECTOR_SIZE
 from dubstream.engines.specs import SPECS
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.emotion import EmotionOptions
@@ -33,8 +31,6 @@ from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
 from dubstream.runtime.preparation import clip_faces, preparation
 from dubstream.runtime.timing import NetworkWork
-
-astronaut = pytest.importorskip("skimage.data").astronaut
 
 FRAMES, SPOKEN = 8, 11
 STREAM = StreamOptions(batch=3, threads=1, segment_s=0.2)
@@ -47,17 +43,10 @@ TRIED = {
 }
 
 
-def steady(frame: int) -> np.ndarray:
-    """The portrait with its face where the toy detectors see one, swaying a little."""
-    x, y = -130 + 3 * np.sin(frame), -40 + 2 * np.cos(frame)
-    picture = np.ascontiguousarray(astronaut()[..., ::-1])
-    return cv2.warpAffine(picture, np.array([[2.0, 0, x], [0, 2.0, y]]), DETECTOR_SIZE[::-1])
-
-
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cost_stock")
-    write_video(folder / "talk.mp4", map(steady, range(FRAMES)))
+    write_video(folder / "talk.mp4", map(swaying_portrait, range(FRAMES)))
     write_speech(folder / "voice.wav", SPOKEN / 25)
     return folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import QUICK, write_portrait, write_speech
+from clips import QUICK, frames_of, write_portrait, write_speech
 from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
@@ -20,9 +20,6 @@ from dubstream.engines.face_specs import GANIMATION
 from dubstream.runtime.emotion import ACTION_UNITS, EmotionOptions, parse_emotion
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.media.limits import MediaLimits
-from dubstream.runtime.media.probe import probe_video
-from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
@@ -91,12 +88,6 @@ def dubbed(request_: DubRequest) -> Dubbed:
         return done[emotion, mask]
 
     return run
-
-
-def frames_of(path: Path) -> np.ndarray:
-    limits = MediaLimits()
-    with VideoReader(probe_video(path, limits), limits) as reader:
-        return np.stack([picture.astype(int) for _, picture in reader.frames()])
 
 
 def rows_changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clips import QUICK, write_portrait, write_speech
+from clips import QUICK, frames_of, write_portrait, write_speech
 from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
 
@@ -23,9 +23,6 @@ from dubstream.kernels.face_inputs import face_inputs_batch
 from dubstream.runtime.artifacts import find_artifacts
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.dub import dub
-from dubstream.runtime.media.limits import MediaLimits
-from dubstream.runtime.media.probe import probe_video
-from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.platforms.platform import open_platform
@@ -57,12 +54,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def toys(folder: Path, precision: str) -> dict[str, Artifact]:
     return find_artifacts(folder, None, None, precision=precision)
-
-
-def pictures(path: Path) -> np.ndarray:
-    limits = MediaLimits()
-    with VideoReader(probe_video(path, limits), limits) as reader:
-        return np.stack([picture for _, picture in reader.frames()])
 
 
 @pytest.mark.parametrize(
@@ -214,12 +205,12 @@ def test_half_precision_on_the_host_gives_nearly_the_same_frames(
     assert summary.backend == "onnxruntime fp16 on host"
     assert summary.reused == {"segments": 0}
     assert "prepare/dnet" in summary.busy_s, "a preparation belongs to the networks it was made by"
-    expected, found = pictures(full.output).astype(int), pictures(half.output)
+    expected, found = frames_of(full.output), frames_of(half.output)
     change = np.abs(expected - found)
     # uint8 between the networks, float16 lips; then the colour conversion of the encoder.
     assert change.max() <= 8
     assert change.mean() < 0.1
-    assert np.abs(expected - pictures(media[0])).max() > 20, "the toys do change the mouth"
+    assert np.abs(expected - frames_of(media[0])).max() > 20, "the toys do change the mouth"
 
 
 def test_segments_of_another_backend_are_not_taken_over(

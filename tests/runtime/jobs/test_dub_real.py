@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import write_portrait, write_speech
+from clips import frames_of, write_portrait, write_speech
 from real_artifacts import half_artifact
 
 from dubstream.engines.artifact import Artifact
@@ -14,9 +14,6 @@ from dubstream.engines.specs import CORE
 from dubstream.runtime.cli.app import run
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.media.limits import MediaLimits
-from dubstream.runtime.media.probe import probe_video
-from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.review.pictures import luma, mean_ssim, psnr_db, ssim_map
 
@@ -45,8 +42,8 @@ def full(
 def test_a_clip_is_dubbed_by_the_real_networks(full: DubSummary, media: tuple[Path, Path]) -> None:
     assert (full.frames, full.av_gap_s < 1 / 25) == (FRAMES, True)
     assert full.weights == "seeded:retalk"
-    for source, dubbed in zip(_frames(media[0]), _frames(Path(full.output)), strict=True):
-        change = np.abs(source.astype(int) - dubbed).max(axis=2)
+    for source, dubbed in zip(frames_of(media[0]), frames_of(Path(full.output)), strict=True):
+        change = np.abs(source - dubbed).max(axis=2)
         assert change[:80].max() < 40, "the top of the picture is only encoded again"
         assert (change > 40).mean() > 0.02, "seeded weights give noise where the mouth is"
 
@@ -60,13 +57,8 @@ def test_half_precision_dubs_the_same_video(
     output = tmp_path / "half.mp4"
     options = ["--artifacts", folder, "--precision", "fp16", "--batch", 3, "--cache", tmp_path / "cache"]
     assert run(["dub", *map(str, [*media, "--output", output, *options])]) == 0
-    pairs = list(zip(_frames(Path(full.output)), _frames(output), strict=True))
+    wide, narrow = (frames_of(path).astype(np.uint8) for path in (Path(full.output), output))
+    pairs = list(zip(wide, narrow, strict=True))
     assert len(pairs) == FRAMES
     assert min(mean_ssim(ssim_map(luma(first), luma(second))) for first, second in pairs) >= SSIM
     assert min(psnr_db(*pair) for pair in pairs) >= PSNR_DB
-
-
-def _frames(path: Path) -> list[np.ndarray]:
-    limits = MediaLimits()
-    with VideoReader(probe_video(path, limits), limits) as reader:
-        return [picture for _, picture in reader.frames()]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from clips import write_speech, write_video
 from crossing_clip import HEIGHT, WIDTH, crossing_frames, places
-from toy_face_graphs import FACE_BOX
+from toy_face_graphs import FACE_BOX, swaying_portrait
 from toy_networks import publish_toys
 
 from dubstream.engines.artifact import Artifact
@@ -32,17 +32,8 @@ from dubstream.runtime.preparation.prepare_video import PrepareRequest, PrepareS
 from dubstream.runtime.progress import silent
 from dubstream.runtime.timing import Timing
 
-astronaut = pytest.importorskip("skimage.data").astronaut
-
 STREAM = StreamOptions(batch=2, threads=1)
 FRAMES = 8
-
-
-def centred(frame: int) -> np.ndarray:
-    """The portrait with its face where the toy detectors see one, swaying a little."""
-    x, y = -130 + 3 * np.sin(frame), -40 + 2 * np.cos(frame)
-    picture = np.ascontiguousarray(astronaut()[..., ::-1])
-    return cv2.warpAffine(picture, np.array([[2.0, 0, x], [0, 2.0, y]]), DETECTOR_SIZE[::-1])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +43,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("media") / "one.mp4", map(centred, range(FRAMES)))
+    return write_video(tmp_path_factory.mktemp("media") / "one.mp4", map(swaying_portrait, range(FRAMES)))
 
 
 def prepared(video: Path, toys: dict[str, Artifact], cache: Path, finder: str = "networks") -> PrepareSummary:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_networks
-from clips import QUICK, write_portrait, write_speech
+from clips import QUICK, frames_of, write_portrait, write_speech
 from toy_face_graphs import FACE_GRAPHS
 from toy_half_networks import publish_half_toys
 from toy_networks import publish_toys
@@ -18,9 +18,6 @@ from dubstream.engines.artifact import Artifact
 from dubstream.engines.errors import StageError, UsageError
 from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.summary import DubSummary
-from dubstream.runtime.media.limits import MediaLimits
-from dubstream.runtime.media.probe import probe_video
-from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.backend import Backend
 from dubstream.runtime.options.dub import DubOptions, DubRequest, StreamOptions
 from dubstream.runtime.options.finish import FinishOptions
@@ -31,7 +28,7 @@ OPTIONS = DubOptions(
     encode=replace(QUICK, crf=0, pix_fmt="yuv444p"),
 )
 LOSSLESS = 3  # levels that two conversions of colour may cost
-Dubbed = Callable[..., tuple[DubSummary, list[np.ndarray]]]
+Dubbed = Callable[..., tuple[DubSummary, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +47,9 @@ def request_(toys: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def dubbed(request_: DubRequest) -> Dubbed:
     """Dubs with a finish; every job once, as jobs of one module share their preparation."""
-    done: dict[FinishOptions, tuple[DubSummary, list[np.ndarray]]] = {}
+    done: dict[FinishOptions, tuple[DubSummary, np.ndarray]] = {}
 
-    def run(mask: str = "box", restore: str = "none") -> tuple[DubSummary, list[np.ndarray]]:
+    def run(mask: str = "box", restore: str = "none") -> tuple[DubSummary, np.ndarray]:
         finish = FinishOptions(mask, restore)
         if finish not in done:
             summary = dub(replace(request_, options=replace(OPTIONS, finish=finish)))
@@ -62,15 +59,9 @@ def dubbed(request_: DubRequest) -> Dubbed:
     return run
 
 
-def frames_of(path: Path) -> list[np.ndarray]:
-    limits = MediaLimits()
-    with VideoReader(probe_video(path, limits), limits) as reader:
-        return [picture.astype(int) for _, picture in reader.frames()]
-
-
-def changed(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray:
+def changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Largest change of each pixel over the clip."""
-    return np.abs(np.stack(first) - np.stack(second)).max(axis=(0, 3))
+    return np.abs(first - second).max(axis=(0, 3))
 
 
 def stages_of(summary: DubSummary) -> set[str]:

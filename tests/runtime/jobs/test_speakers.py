@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import QUICK, write_speech, write_video
+from clips import QUICK, frames_of, write_speech, write_video
 from crossing_clip import WIDTH, crossing_frames
 from toy_networks import publish_toys
 
@@ -18,8 +18,6 @@ from dubstream.runtime.job.dub import dub
 from dubstream.runtime.job.speakers import MixedAudio, heard
 from dubstream.runtime.media.audio import AudioTrack, decode_audio
 from dubstream.runtime.media.limits import MediaLimits
-from dubstream.runtime.media.probe import probe_video
-from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.dub import DubOptions, DubRequest, FaceOptions, StreamOptions
 from dubstream.runtime.speakers import Speaker, parse_speakers
 
@@ -48,11 +46,6 @@ def request_(stock: Path) -> DubRequest:
         stock / "two.mp4", None, stock / "out.mp4", publish_toys(stock / "toys"), stock / "cache", OPTIONS,
         speakers=speakers,
     )  # fmt: skip
-
-
-def frames_of(path: Path) -> np.ndarray:
-    with VideoReader(probe_video(path, LIMITS), LIMITS) as reader:
-        return np.stack([picture.astype(int) for _, picture in reader.frames()])
 
 
 def test_each_face_is_dubbed_as_if_it_were_alone(request_: DubRequest, tmp_path: Path) -> None:
