@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from real_artifacts import every_network
 from reference_data import filled, golden, layout
+from tolerances import equal
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -109,12 +110,6 @@ def same(name: str, key: str, got: Tensor) -> None:
     got = got[..., ::stride, ::stride]
     assert got.shape == want.shape
     assert float((got - want).abs().max()) < 1e-4 * float(facts[f"stat.{key}"][1])
-
-
-def equal(got: Tensor, want: Tensor, tolerance: float = 2e-6) -> None:
-    """Differences in units of the expected values' largest magnitude."""
-    assert got.shape == want.shape
-    assert float((got - want).abs().max()) <= tolerance * max(1.0, float(want.abs().max()))
 
 
 def picture(*shape: int) -> Tensor:

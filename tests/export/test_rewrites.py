@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference_data import filled
+from tolerances import equal
 from torch import Tensor, nn
 
 from dubstream.engines.errors import UsageError
@@ -35,12 +36,6 @@ SIZES = [(12, 12), (24, 24), (1, 1), (2, 3), (5, 7), (17, 16), (16, 17), (19, 23
 
 def picture(*shape: int) -> Tensor:
     return seeded_input("rewrites", "picture", shape, -1, 1)
-
-
-def equal(got: Tensor, want: Tensor, tolerance: float = 2e-6) -> None:
-    """Differences in units of the expected values' largest magnitude."""
-    assert got.shape == want.shape
-    assert float((got - want).abs().max()) <= tolerance * max(1.0, float(want.abs().max()))
 
 
 def rewriter(collector: NormCollector | None = None) -> Rewriter:

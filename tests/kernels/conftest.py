@@ -44,6 +44,7 @@ def run_sanitized(
     )
     # Python itself never frees everything at its end, so leaks are not looked for.
     setting = {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    setting["PYTHONPATH"] = os.pathsep.join(sys.path)  # helpers above the script's own folder
 
     def run(script: str, *case: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, script, str(library), *case]

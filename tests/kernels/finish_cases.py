@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from cpu_cases import views
 from finish_parts import Faces, Scene
+from tolerances import assert_same_but_for_ties
 
 from dubstream.kernels.face_align import ALIGNED
 from dubstream.kernels.finish import FinishSettings
@@ -42,12 +43,6 @@ LARGE = Scene((1200, 1000), ((-80, 40, 1020, 1150),), (0.15,), smooth=True)
 def every(*scenes: Scene) -> list[Faces]:
     pairs = product(scenes or SCENES.values(), (True, False))
     return [Faces(scene, planes=planes, seed=seed) for seed, (scene, planes) in enumerate(pairs)]
-
-
-def assert_same_but_for_ties(found: np.ndarray, expected: np.ndarray) -> None:
-    change = np.abs(found.astype(int) - expected)
-    assert change.max() <= 1
-    assert np.count_nonzero(change) <= 2 + found.size // 10_000
 
 
 def check_aligned(faces: Faces, modules: KernelModules) -> None:

@@ -17,6 +17,14 @@ def random_box(
     return x1, y1, int(rng.integers(x1 + least, width + 1)), int(rng.integers(y1 + least, height + 1))
 
 
+def outside(frame: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """bool (H, W): which of the frame's pixels are not in the window."""
+    x1, y1, x2, y2 = window
+    kept = np.ones(frame.shape[:2], bool)
+    kept[y1:y2, x1:x2] = False
+    return kept
+
+
 def bilinear(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """Half-pixel centres, edge repeated, no antialias."""
     rows = _interpolate(np.asarray(picture, np.float64), height)

@@ -5,21 +5,14 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from kernels_reference import classic_blend, noise_picture, pyr_down, pyr_up, random_box
+from kernels_reference import classic_blend, noise_picture, outside, pyr_down, pyr_up, random_box
 
 from dubstream.engines.errors import InternalError
 from dubstream.kernels.blend import BlendSettings, blend_face, blend_window
-from dubstream.kernels.boxes import cut
 from dubstream.kernels.face_mask import FaceMaskShape, face_mask
 from dubstream.kernels.multiband import blend_bands, pyramid_reach
 from dubstream.kernels.upstream_blend import laplacian_blend_uint8
 from dubstream.kernels.workspace import Workspace
-
-
-def outside(frame: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-    kept = np.ones(frame.shape[:2], bool)
-    kept[cut(window, (0, 0, 0, 0))] = False
-    return kept
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2), (3, 5), (16, 16), (37, 22), (50, 51)])

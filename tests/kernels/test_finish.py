@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from kernels_reference import noise_picture
+from kernels_reference import noise_picture, outside
 from skimage.data import astronaut
 
 from dubstream.engines.errors import InternalError
@@ -62,12 +62,6 @@ class Scene:
             settings=settings or FinishSettings(),
         )  # fmt: skip
         return out, window
-
-
-def outside(frame: np.ndarray, window: Box) -> np.ndarray:
-    kept = np.ones(frame.shape[:2], bool)
-    kept[cut(window, (0, 0, 0, 0))] = False
-    return kept
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.6, 3.1])

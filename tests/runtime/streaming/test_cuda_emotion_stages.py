@@ -10,6 +10,7 @@ import pytest
 from cuda_parts import CopyBinding
 from fake_cuda.control import FakeCuda
 from fake_cuda.fixture import over_fake_cuda
+from tolerances import assert_same_but_for_ties
 
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.engine import Binding, Engine
@@ -147,12 +148,6 @@ def cuda_run(
     modules = KernelModules(lambda subject: kernels.encode() + b"\0")
     stages = [*on_cuda.emotion_stages(device, emotion, modules=modules), ShowStage(device)]
     return run(device, on_cuda.emotion_buffers(emotion), stages, inputs, runs)
-
-
-def assert_same_but_for_ties(found: np.ndarray, expected: np.ndarray) -> None:
-    change = np.abs(found.astype(int) - expected)
-    assert change.max() <= 1
-    assert np.count_nonzero(change) <= 2 + found.size // 10_000
 
 
 @over_fake_cuda()
