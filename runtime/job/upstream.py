@@ -3,6 +3,8 @@
 What differs from the original, in a dub as a whole:
 
 - dlib is no dependency: the source box comes from S3FD and FAN-4, or from `--source-box`.
+- In front of GFPGAN the original runs a RetinaFace from another file, facexlib's, of
+  the same layout; here it is the one that is distributed with GPEN, as everywhere else.
 - The style layers' noise is zero; the original draws it anew for every call.
 - The picture is encoded once, and the sound ends with it; the original encodes twice, and its sound goes on
   for the 0.12 s that its windows are short.

@@ -1,15 +1,16 @@
-"""The original program's numbers, stage by stage, for regression: numpy, OpenCV and Pillow, no networks.
+"""The original program's numbers, stage by stage, for regression: numpy, OpenCV and Pillow.
 
-`dubstream dub` does not run these. It improves on the original; this package says exactly on what, so that a
-stage of ours, or a whole frame, can be compared with what the public program computes from the same arrays.
-The quirks are kept: truncations, the squash to 512 x 512, binary masks, a different face in every stage.
+`dubstream dub --mode upstream` runs these (`dubstream.runtime.job.upstream`). The native mode improves on the
+original; this package says exactly on what, so that a stage of ours, or a whole frame, can be compared with
+what the public program computes from the same arrays. The quirks are kept: truncations, the squash to
+512 x 512, binary masks, a different face in every stage.
 
-What a stage needs of the networks is passed as arrays or callables. Stages that the original shares with the
-native way are not repeated here:
+What a stage needs of the networks is passed as arrays or callables; `networks` makes those.
+Stages that the original shares with the native way are not repeated here:
 
 | stage | where |
 |---|---|
-| 3.2 to 3.4 landmarks, source box, 3DMM cut | `landmarks`; `dubstream.runtime.faces.alignment` |
+| 3.2 to 3.4 landmarks, source box, 3DMM cut | `landmarks`, `source`; `dubstream.runtime.faces.alignment` |
 | 3.3, 6.1 crops and points of FAN-4, suppression | `dubstream.kernels.detection` |
 | 3.5 to 3.7 coefficients, driving window, D-Net's pictures | `dubstream.runtime.coefficients`; `pixels` |
 | 4 mel spectrogram and windows | `dubstream.runtime.audio`, rule ``upstream``; `boxes.shown_frames` |

@@ -324,14 +324,15 @@ def test_options_that_the_original_has(
         emotion=EmotionOptions("angry"),
         expression=ExpressionOptions(one_shot=True),
     )
-    request = replace(request_, output=tmp_path / "other.mp4", options=options)
+    voice = write_speech(tmp_path / "short.wav", 0.35)
+    request = replace(request_, audio=voice, output=tmp_path / "other.mp4", options=options)
     other = Original(request, box)
     other.prepare(np.zeros(64, np.float32), one_shot=True)
     summary, frames = written(request)
     assert_equal(frames, other.dubbed(EmotionOptions("angry")))
     assert not np.array_equal(frames[0], dubbed[1][0])
     assert "source box" not in " ".join(summary.notes)
-    assert summary.networks["ganimation"].items == OUTPUTS
+    assert summary.networks["ganimation"].items == len(frames) == 6
 
 
 def test_a_job_that_is_interrupted_in_every_stage_goes_on_to_the_same_bytes(
@@ -356,7 +357,7 @@ def test_a_job_that_is_interrupted_in_every_stage_goes_on_to_the_same_bytes(
     assert not list(tmp_path.rglob("*.part*"))
 
 
-@pytest.mark.parametrize("dark", [0, 8])
+@pytest.mark.parametrize("dark", [0, 7])
 def test_a_frame_without_a_face_is_named(request_: DubRequest, tmp_path: Path, dark: int) -> None:
     frames = [np.zeros_like(frame) if at == dark else frame for at, frame in enumerate(clip_frames())]
     video = write_video(tmp_path / "dark.mp4", frames)
@@ -364,7 +365,7 @@ def test_a_frame_without_a_face_is_named(request_: DubRequest, tmp_path: Path, d
     with pytest.raises(NoFaceError, match=f"frame {dark} shows no face"):
         dub(request)
     assert not request.output.exists()
-    if dark:  # beyond the speech nobody looks for it
+    if dark:  # beyond a speech of 7 frames, it may have none
         dub(replace(request, audio=write_speech(tmp_path / "short.wav", 0.42)))
 
 
