@@ -81,8 +81,8 @@ def fixed_noise(seed: int) -> list[Tensor]:
     return [torch.from_numpy(noise) for noise in drawn]
 
 
-class HalvingBlock(nn.Module):
-    """Residual block of the identity encoder; bilinear reduction to half the size."""
+class ResizingBlock(nn.Module):
+    """Residual block that changes the picture's size between its convolutions; a subclass says how."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -91,14 +91,21 @@ class HalvingBlock(nn.Module):
         self.skip = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _half(F.leaky_relu(self.conv1(x), SLOPE))
+        y = self.resized(F.leaky_relu(self.conv1(x), SLOPE))
         y = F.leaky_relu(self.conv2(y), SLOPE)
-        z: Tensor = y + self.skip(_half(x))
+        z: Tensor = y + self.skip(self.resized(x))
         return z
 
+    def resized(self, x: Tensor) -> Tensor:
+        """The picture in its new size."""
+        raise NotImplementedError
 
-def _half(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+
+class HalvingBlock(ResizingBlock):
+    """Of the identity encoder; bilinear reduction to half the size."""
+
+    def resized(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
 
 
 def double(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dubstream.export.networks.enet import (
     SLOPE,
     STYLE,
     HalvingBlock,
+    ResizingBlock,
     StyledConv,
     ToPicture,
     double,
@@ -71,19 +72,11 @@ class GFPGAN(nn.Module):
         return restored
 
 
-class GrowingBlock(nn.Module):
+class GrowingBlock(ResizingBlock):
     """`HalvingBlock` with bilinear doubling in place of halving."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_in, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.skip = nn.Conv2d(channels_in, channels_out, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = double(F.leaky_relu(self.conv1(x), SLOPE))
-        z: Tensor = F.leaky_relu(self.conv2(y), SLOPE) + self.skip(double(x))
-        return z
+    def resized(self, x: Tensor) -> Tensor:
+        return double(x)
 
 
 def _condition(channels: int) -> nn.Sequential:
