@@ -1,29 +1,25 @@
 """The whole job on the host and on the CUDA platform over the fake driver: our kernels as C++, toy networks.
 
-The stand-in for TensorRT computes with ONNX Runtime on the fake device's memory the moment it is enqueued, so
-the driver has to run all work at once here; the order of work is tested in `test_streaming_cuda_order.py`.
+TensorRT's stand-in computes on the fake device's memory the moment a plan is enqueued, so the driver has to
+run all work at once here; the order of work is tested in `test_streaming_cuda_order.py`.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
 from clips import QUICK, write_portrait, write_speech
 from fake_cuda.control import FakeCuda
 from toy_half_networks import publish_half_toys
+from trt_checker.computing import tensorrt_computes
+from trt_checker.fake import Behaviour
 
-from dubstream.engines.artifact import Artifact
-from dubstream.engines.engine import Binding, Engine
-from dubstream.engines.onnxruntime_engine import OnnxRuntimeEngine
-from dubstream.engines.tensorrt.executor import Workspace
 from dubstream.kernels.modules import KernelModules
 from dubstream.runtime.artifacts import open_all
 from dubstream.runtime.job.dub import dub
@@ -40,62 +36,21 @@ OPTIONS = DubOptions(
 )
 
 
-class StandIn(Engine):
-    """Computes on the host in TensorRT's place; wants every output, and one stream per workspace."""
-
-    backend = "tensorrt"
-
-    def __init__(self, artifact: Artifact, workspace: Workspace) -> None:
-        super().__init__(artifact.spec)
-        self.inner = OnnxRuntimeEngine(artifact.path, artifact.spec, threads=1)
-        self.workspace = workspace
-        workspace.reserve(1000)
-
-    def _bind(self, tensors: Any, batch: int) -> Binding:
-        return StandInBinding(self, tensors, batch)
-
-    def _close(self) -> None:
-        self.inner.close()
-
-
-class StandInBinding(Binding):
-    def __init__(self, engine: StandIn, tensors: Any, batch: int) -> None:
-        super().__init__(engine.spec.name, tensors, batch)
-        self.workspace = engine.workspace
-        block, nbytes = self.workspace.lend()
-        assert block.nbytes >= nbytes >= 1000
-        views = {name: _view(array) for name, array in tensors.items()}
-        self.inner = engine.inner.bind(views, batch)
-
-    def _run(self, handle: int | None) -> None:
-        assert handle
-        self.workspace.enter(handle)
-        self.inner._run(None)
-
-    def _release(self) -> None: ...
-
-
-def _view(array: Any) -> np.ndarray:
-    memory = (ctypes.c_char * array.nbytes).from_address(array.ptr)
-    return np.frombuffer(memory, array.dtype).reshape(array.shape)
-
-
 @contextmanager
-def tensorrt_stands_in(kernels: str, cache: Path) -> Iterator[None]:
-    """`--backend tensorrt` computes with `StandIn`, our kernels are C++, and the cache is elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
+def tensorrt_stands_in(kernels: str, cache: Path) -> Iterator[dict[str, Behaviour]]:
+    """`--backend tensorrt` runs plans by ONNX Runtime, our kernels are C++, and the cache is elsewhere.
+
+    Gives what TensorRT was asked, by network.
+    """
+    with tensorrt_computes() as seen, pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             cuda_platform, "load_kernels", lambda _: KernelModules(lambda subject: kernels.encode() + b"\0")
-        )
-        patch.setattr(
-            "dubstream.engines.tensorrt.provision.load_tensorrt_engine",
-            lambda artifact, options, store, workspace, **_: StandIn(artifact, workspace),
         )
         patch.setattr(cuda_platform.TensorrtPlatform, "check", lambda self: None)
         for module in ("cuda_platform", "cuda_stages", "cuda_emotion_stages", "cuda_finish_stages"):
             patch.setattr(f"dubstream.runtime.platforms.{module}.graphed", list)
         patch.setenv("DUBSTREAM_CACHE", str(cache))
-        yield
+        yield seen
 
 
 def pictures(path: Path) -> np.ndarray:

@@ -21,32 +21,43 @@ FRAMES = 5
 
 
 @over_fake_cuda()
-def test_emotions(fake: FakeCuda, kernels: str) -> None:
+def test_an_emotion(fake: FakeCuda, kernels: str) -> None:
     options = replace(OPTIONS, emotion=parse_emotion("angry:0.8"))
-    (_, expected), (summary, found) = host_and_cuda(fake, kernels, "fp32", FRAMES, options)
+    (_, expected), (summary, found) = host_and_cuda(fake, kernels, "fp16", FRAMES, options)
     assert {"synthesise/look", "synthesise/ganimation", "synthesise/emotion"} <= summary.busy_s.keys()
     assert_close(found, expected)
 
 
 @over_fake_cuda()
-def test_restored_references(fake: FakeCuda, kernels: str) -> None:
-    options = replace(OPTIONS, finish=FinishOptions(restore="gpen"))
-    (_, expected), (summary, found) = host_and_cuda(fake, kernels, "fp32", FRAMES, options)
-    assert {"prepare/dnet", "prepare/parsenet", "prepare/gpen", "synthesise/blend"} <= summary.busy_s.keys()
-    assert_close(found, expected)
-
-
-@over_fake_cuda()
-@pytest.mark.parametrize(("precision", "restore"), [("fp32", "gfpgan"), ("fp16", "none")])
-def test_finished_frames(fake: FakeCuda, kernels: str, precision: str, restore: str) -> None:
-    options = replace(OPTIONS, finish=FinishOptions("parse", restore))
-    (host, expected), (summary, found) = host_and_cuda(fake, kernels, precision, FRAMES, options)
+def test_a_parsed_mask(fake: FakeCuda, kernels: str) -> None:
+    options = replace(OPTIONS, finish=FinishOptions("parse"))
+    (host, expected), (summary, found) = host_and_cuda(fake, kernels, "fp16", FRAMES, options)
     assert host.busy_s.keys() == summary.busy_s.keys() >= {"synthesise/align", "synthesise/finish"}
     assert_close(found, expected)
 
 
 @over_fake_cuda()
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_faces_found_by_networks_take_one_item_a_call_on_one_stream(fake: FakeCuda, kernels: str) -> None:
+    """What TensorRT is asked for."""
+    fake.policy("eager")
+    options = replace(
+        OPTIONS, face=FaceOptions(finder="networks", detect_every=2), backend=Backend("tensorrt")
+    )
+    with TemporaryDirectory() as scratch, tensorrt_stands_in(kernels, Path(scratch)) as seen:
+        summary, _ = dubbed(Path(scratch), FRAMES, options)
+    work = summary.timing.networks()
+    streams = set()
+    for name, shape in (("s3fd", (1, 384, 640, 3)), ("fan4", (1, 256, 256, 3))):
+        calls = seen[name].calls
+        assert {call[2] for call in calls if call[0] == "set_input_shape"} == {shape}
+        runs = [call[1] for call in calls if call[0] == "execute_async_v3"]
+        assert len(runs) == work[name].calls == work[name].items == 3  # frames 0, 2, 4
+        streams |= {*runs}
+    assert len(streams) == 1
+
+
+@over_fake_cuda()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_everything_at_once(fake: FakeCuda, kernels: str, precision: str) -> None:
     options = replace(
         OPTIONS,
