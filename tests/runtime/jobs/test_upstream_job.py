@@ -479,3 +479,13 @@ def test_the_rate_is_the_containers(request_: DubRequest) -> None:
     assert container_rate(replace(info, average_rate=Fraction(1350, 61))) == Fraction(1350, 61)
     for absurd in (None, Fraction(90000), Fraction(0)):
         assert container_rate(replace(info, average_rate=absurd)) == info.rate
+
+
+def test_detectors_have_the_size_of_what_they_see() -> None:
+    assert SizedDetectors.of(1920, 1080).names == (
+        "s3fd_1920x1080", "s3fd_256x256", "retinaface_1920x1080", "retinaface_1000x562", "retinaface_256x256",
+    )  # fmt: skip
+    assert SizedDetectors.of(640, 384).names == ("s3fd", "s3fd_256x256", "retinaface", "retinaface_256x256")
+    assert len(SizedDetectors.of(256, 256).names) == 2
+    with pytest.raises(UsageError, match="30x256"):
+        SizedDetectors.of(30, 256)
