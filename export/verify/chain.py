@@ -22,17 +22,18 @@ import torch
 
 from dubstream.engines.contract import NetworkSpec
 from dubstream.engines.errors import ArtifactError, DeviceError
+from dubstream.engines.sidecar import FidelityRow
 from dubstream.engines.weights import WeightsChoice
 from dubstream.export.fidelity import Array
 from dubstream.export.half_check import levels_runner
 from dubstream.export.half_graph import rounding_model
 from dubstream.export.onnx_export import torch_runner
 from dubstream.export.recipes import Recipe
-from dubstream.export.verify.agreement import Judge
+from dubstream.export.verify.agreement import ROUNDING_FACTOR, Judge
 from dubstream.export.verify.domain import Domain
 from dubstream.export.verify.inputs import Probe, clip_inputs, probes
 from dubstream.export.verify.links import FP32, ONNX, ROOT, Link, NotHereError, find_artifact
-from dubstream.export.verify.noise import noise_floors
+from dubstream.export.verify.noise import noise_floors, rounding_floors
 from dubstream.export.verify.opening import open_backend
 from dubstream.export.verify.pictures import in_pictures, planes_of
 from dubstream.export.verify.result import LinkResult, Verdict
@@ -94,6 +95,7 @@ class NetworkChain:
     planes: Domain = field(init=False)
     pictures: Domain | None = field(init=False, default=None)
     floors: dict[tuple[str, str], float] = field(init=False, default_factory=dict)
+    _rounding_of: dict[str, dict[tuple[str, str], FidelityRow]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.planes = Domain(self.recipe.spec, self._planes_probes())
@@ -136,7 +138,11 @@ class NetworkChain:
         for against in self._compared_with(link, domain):
             rounded = link.precision != FP32 and against.precision == link.precision
             spec = _for_two_roundings(self.spec_of(link)) if rounded else self.spec_of(link)
-            judge = Judge(spec, self.floors if domain is self.planes else {})
+            if domain is self.planes:
+                judge = Judge(spec, self.floors)
+            else:
+                factor = (2 if rounded else 1) * ROUNDING_FACTOR
+                judge = Judge(spec, rounding=self.rounding(link.precision), factor=factor)
             rows = domain.compare(link.name, against.name, judge)
             verdict: Verdict = "passed" if all(rows) else "failed"
             results.append(
@@ -173,6 +179,25 @@ class NetworkChain:
         begun = time.perf_counter()
         self.floors = noise_floors(run, self.planes.probes, self.planes.outputs(ROOT.name))
         _log.info("%s: noise floors in %.1f s", self.recipe.spec.name, time.perf_counter() - begun)
+
+    def rounding(self, precision: str) -> dict[tuple[str, str], FidelityRow]:
+        """Floors of the pictures that are clamped though the network does not bound them.
+
+        Where inputs are absurd its values reach hundreds of times the range of a pixel, rounding is in
+        proportion, and the clamp leaves the few pixels between black and white with it.
+        """
+        if precision not in self._rounding_of:
+            form, domain = self.recipe.half(precision), self._pictures()
+            unbounded = {tensor.name for tensor in self.recipe.spec.outputs if tensor.low is None}
+            self._rounding_of[precision] = rounding_floors(
+                levels_runner(form.pictures(self.plain, torch.float32), form.spec),
+                form.spec,
+                [one.name for one in form.spec.outputs if one.dtype == "uint8" and one.name in unbounded],
+                domain.probes,
+                domain.outputs(ROOT.name),
+                getattr(torch, form.recipe.dtype),
+            )
+        return self._rounding_of[precision]
 
     def _pictures(self) -> Domain:
         """The domain of the half precisions, with the root and the float32 graph in it."""

@@ -23,6 +23,8 @@ LARGE_FLOW = 8.0
 SEEDED = "uniform"
 """The probe that is made anew from its seed anywhere."""
 
+_PLAUSIBLE = (SEEDED, "real", "clip")
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -42,6 +44,11 @@ class Probe:
     def kind(self) -> str:
         """The name without the batch."""
         return self.name.partition("/")[0]
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether no picture looks like this."""
+        return self.kind not in _PLAUSIBLE
 
     def first_item(self) -> Probe:
         """The same with its first item alone."""

@@ -8,12 +8,16 @@ with rounding errors put in on purpose, and the floor is what becomes of its out
 - results of convolutions and products are off by up to one rounding step of their largest magnitude;
 - means inside norms are off by what a sum of n terms may lose, the square root of n steps (N. Higham and
   T. Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019).
+
+A half precision has a floor where a picture is clamped that the network itself does not bound. On a white
+picture GFPGAN's values reach 450 where 1 is white; rounding is in proportion, and the pixels that cross
+from black to white show it. There the plain network with its products rounded is the measure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from dubstream.export.fidelity import Run
+from dubstream.engines.contract import NetworkSpec
+from dubstream.engines.sidecar import FidelityRow
+from dubstream.export.fidelity import Run, measure, peak_of
 from dubstream.export.verify.inputs import Probe
 
 STEP = 2.0**-24
@@ -71,6 +77,59 @@ class RoundingNoise(TorchFunctionMode):
 
     def _uniform(self, like: Tensor) -> Tensor:
         return torch.rand(like.shape, generator=self._draw, dtype=like.dtype).mul_(2).sub_(1)
+
+
+class HalfRounding(TorchFunctionMode):
+    """While entered, the results of PyTorch's products are rounded to a half precision.
+
+    The plain network thus shows what this precision does to it, without the exported graph.
+
+    Args:
+        dtype: ``torch.float16`` or ``torch.bfloat16``.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return result.to(self._dtype).to(result.dtype) if func in _PRODUCTS else result
+
+
+def rounding_floors(
+    run: Run,
+    spec: NetworkSpec,
+    outputs: Collection[str],
+    probes: Sequence[Probe],
+    reference: Sequence[Mapping[str, Any]],
+    dtype: torch.dtype,
+) -> dict[tuple[str, str], FidelityRow]:
+    """How far a half precision moves PyTorch's outputs on adversarial probes, by (probe, output).
+
+    Args:
+        run: the PyTorch root.
+        spec: its outputs and their tolerances.
+        outputs: names of those wanted.
+        probes, reference: inputs, and what `run` gave for them undisturbed.
+        dtype: of the precision.
+    """
+    floors: dict[tuple[str, str], FidelityRow] = {}
+    for probe, want in zip(probes, reference, strict=True):
+        if outputs and probe.adversarial:
+            with HalfRounding(dtype):
+                got = run(probe.inputs)
+            for name in outputs:
+                tolerance, peak = spec.tolerances[name], peak_of(spec.output(name))
+                row = measure(probe.name, name, want[name], got[name], tolerance, peak)
+                floors[probe.name, name] = row
+    return floors
 
 
 def noise_floors(

@@ -9,11 +9,13 @@ from typing import Any, Literal, Protocol
 Verdict = Literal["passed", "failed", "not run"]
 """``not run``: the link's backend or file is missing here; it says nothing about the link."""
 
-Rule = Literal["tolerance", "noise floor", "golden"]
+Rule = Literal["tolerance", "noise floor", "rounding floor", "golden"]
 """What a row is judged by.
 
 ``tolerance``: the output's tolerance in the spec. ``noise floor``: finite, and no further off than a stated
 multiple of what rounding alone does to the PyTorch network on these inputs (or the tolerance, if larger).
+``rounding floor``: all measures of the tolerance, none below a stated multiple of what it is for the PyTorch
+network with its products rounded to the half precision.
 ``golden``: the tolerance's largest difference, against values of an earlier run.
 """
 
@@ -43,7 +45,7 @@ class CaseRow:
         ssim: structural similarity of a picture, 1 for equal ones; None where the output is none.
         allowed: largest `max_abs` the rule allows.
         share: how much of the tolerance is used by the measure that uses most: `max_abs` over `allowed`, and
-            under the rules ``tolerance`` and ``golden`` also cosine, relative L2 and PSNR, where they are
+            under all rules but ``noise floor`` also cosine, relative L2 and PSNR, where they are
             asked for, as ratios of errors. At most 1 where the row holds.
         nan, inf: how many values are NaN or infinite: (in the other link, in this one).
         rule: what it is judged by, see `Rule`.

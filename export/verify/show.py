@@ -54,7 +54,7 @@ def _figures(row: CaseRow) -> tuple[str, ...]:
         row.case,
         row.output,
         f"{row.max_abs:.2e}" if not bad else f"{bad} non-finite",
-        f"{row.share:.0%}" + (" of floor" if row.rule == "noise floor" else ""),
+        f"{row.share:.0%}" + (" of floor" if row.rule.endswith("floor") else ""),
         "" if row.psnr is None else f"{row.psnr:.1f}",
         "" if row.ssim is None else f"{row.ssim:.6f}",
     )

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dubstream.engines.contract import BATCH, NetworkSpec, TensorSpec, Tolerance
+from dubstream.engines.sidecar import FidelityRow
 from dubstream.engines.specs import RECON
-from dubstream.export.verify.agreement import FLOOR_FACTOR, Judge
+from dubstream.export.fidelity import measure
+from dubstream.export.verify.agreement import FLOOR_FACTOR, ROUNDING_FACTOR, Judge
 from dubstream.export.verify.inputs import Probe
 from dubstream.export.verify.result import CaseRow
 
@@ -87,3 +89,29 @@ def test_a_floor_below_the_tolerance_changes_nothing_and_excuses_no_nan() -> Non
     row = judged(got, {("p/2", "picture"): 1e-9})
     assert row.allowed == 0.1
     assert "non-finite" in row.problem
+
+
+def floor(error: float) -> FidelityRow:
+    """What `judged` measures where every value is `error` too large."""
+    return measure("p/2", "picture", WANT, WANT + np.float32(error), SPEC.tolerances["picture"], 1.0)
+
+
+@pytest.mark.parametrize(("error", "holds"), [(0.9, True), (1.1, False)])
+def test_the_rounding_floor_is_a_bound_for_every_measure(error: float, holds: bool) -> None:
+    got = WANT + np.float32(error * ROUNDING_FACTOR * 0.1)
+    (row,) = Judge(SPEC, rounding={("p/2", "picture"): floor(0.1)})(
+        Probe("p/2", {}), {"picture": WANT}, {"picture": got}
+    )
+    assert bool(row) is holds
+    assert (row.rule, row.allowed) == ("rounding floor", pytest.approx(2 * ROUNDING_FACTOR * 0.1, rel=1e-3))
+    assert row.share == pytest.approx(error, rel=1e-2)
+    assert not judged(got)  # the tolerance alone would not have it
+
+
+def test_a_rounding_floor_below_the_tolerance_changes_nothing() -> None:
+    got = WANT + np.float32(0.05)
+    (row,) = Judge(SPEC, rounding={("p/2", "picture"): floor(0.001)})(
+        Probe("p/2", {}), {"picture": WANT}, {"picture": got}
+    )
+    assert row == judged(got)
+    assert row.rule == "tolerance"

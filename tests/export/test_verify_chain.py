@@ -126,6 +126,20 @@ def test_half_precisions_alone_still_have_their_predecessor(toy: Exported) -> No
     assert list(chain.planes.results.keys()) == []
 
 
+def test_pictures_that_only_a_clamp_bounds_have_a_rounding_floor(toy: Exported) -> None:
+    for path in toy.folder.glob("*.fp32.*"):
+        path.unlink()  # of another spec than the one below
+    chain = toy.chain(precisions=("fp16",))
+    assert chain.rounding("fp16") == {}
+    spec = toy.recipe.spec
+    endless = replace(spec, outputs=(replace(spec.outputs[0], low=None, high=None),))
+    chain = toy.chain(precisions=("fp16",))
+    chain.recipe = replace(toy.recipe, spec=endless)
+    floors = chain.rounding("fp16")
+    assert {case for case, _ in floors} == {"ends/1", "constant/1", "saturated/1", "checkerboard/1"}
+    assert all(0 < row.max_abs < 2 for row in floors.values())
+
+
 def test_a_damaged_or_foreign_artifact_is_an_error(toy: Exported) -> None:
     chain = toy.chain(quick=True, precisions=("fp32",))
     chain.source = "seeded:other"
