@@ -115,3 +115,14 @@ def test_a_rounding_floor_below_the_tolerance_changes_nothing() -> None:
     )
     assert row == judged(got)
     assert row.rule == "tolerance"
+
+
+@pytest.mark.parametrize(("byte", "holds"), [(2.0, True), (1.0, False)])
+def test_the_right_bytes_of_a_nearly_black_picture_hold(byte: float, holds: bool) -> None:
+    tensor = TensorSpec("picture", "uint8", (BATCH, 16, 16, 3), 0.0, 255.0, "pixels")
+    tolerance = Tolerance(12.0, 0.9999, "a test", relative_l2=1e-2, psnr=50.0)
+    spec = replace(SPEC, outputs=(tensor,), tolerances={"picture": tolerance})
+    want = np.full((1, 16, 16, 3), 1.84, np.float32)
+    (row,) = Judge(spec)(Probe("p/1", {}), {"picture": want}, {"picture": np.full_like(want, byte)})
+    assert bool(row) is holds
+    assert (row.share <= 1) is holds
