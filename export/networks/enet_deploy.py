@@ -40,7 +40,7 @@ from dubstream.export.networks.enet import (
     double,
     fixed_noise,
 )
-from dubstream.export.networks.fixed_blocks import interleave
+from dubstream.export.networks.fixed_blocks import StyleProducts, interleave
 from dubstream.export.networks.rewrite import Rewriter, constant, fixed_conv
 
 Scaled = tuple[Tensor, Tensor]
@@ -56,7 +56,10 @@ class DeployableENet(nn.Module):
     def __init__(self, plain: ENet, noise_seed: int | None) -> None:
         super().__init__()
         self.identity = FixedIdentity(plain)
-        self.styles = StyleBank(plain)
+        convs = [layer.modulated_conv for layer in _modules(plain.style_convs) + _modules(plain.to_rgbs)]
+        self.styles = StyleProducts(
+            [conv.modulation.weight for conv in convs], [conv.modulation.bias for conv in convs]
+        )
         noises: Sequence[Tensor | None] = [None] * len(HELD)
         if noise_seed is not None:
             noises = [_held(noise, *held) for noise, held in zip(fixed_noise(noise_seed), HELD, strict=True)]
@@ -119,21 +122,6 @@ class FixedHalvingBlock(nn.Module):
         y = F.leaky_relu(self.conv2(y), SLOPE)
         z: Tensor = y + self.skip(F.avg_pool2d(x, 2))
         return z
-
-
-class StyleBank(nn.Module):
-    """Identity code to the style of every modulated convolution: one matrix product."""
-
-    def __init__(self, plain: ENet) -> None:
-        super().__init__()
-        convs = [layer.modulated_conv for layer in _modules(plain.style_convs) + _modules(plain.to_rgbs)]
-        self.sizes = [conv.modulation.out_features for conv in convs]
-        self.weight = constant(torch.cat([conv.modulation.weight for conv in convs]))
-        self.bias = constant(torch.cat([conv.modulation.bias for conv in convs]))
-
-    def forward(self, code: Tensor) -> list[Tensor]:
-        styles = torch.split(F.linear(code, self.weight, self.bias), self.sizes, dim=1)
-        return list(styles)
 
 
 class FixedStyledConv(nn.Module):

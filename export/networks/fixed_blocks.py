@@ -1,6 +1,8 @@
-"""Deployable forms of the blocks that D-Net and L-Net share."""
+"""Deployable forms of the blocks that several networks share."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -127,3 +129,21 @@ def fixed_stage(stage: ConvStage, rewrite: Rewriter) -> ConvStage:
     fixed = twin(stage, {"model": nn.Sequential(conv, *others)})
     fixed.enlarge = False
     return fixed
+
+
+class StyleProducts(nn.Module):
+    """Vector (N, F) to the style of every modulated convolution: one matrix product.
+
+    Args:
+        weights, biases: one (C, F) and one (C,) for each style.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.sizes = [len(bias) for bias in biases]
+        self.weight = constant(torch.cat(list(weights)))
+        self.bias = constant(torch.cat(list(biases)))
+
+    def forward(self, code: Tensor) -> list[Tensor]:
+        styles = torch.split(F.linear(code, self.weight, self.bias), self.sizes, dim=1)
+        return list(styles)

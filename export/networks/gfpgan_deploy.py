@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from dubstream.export.networks.enet import SLOPE, STYLE, HalvingBlock, double
 from dubstream.export.networks.enet_deploy import FixedHalvingBlock, FixedToPicture, Scaled
+from dubstream.export.networks.fixed_blocks import StyleProducts
 from dubstream.export.networks.gfpgan import GFPGAN, LATENTS, START, GrowingBlock, StyleDecoder, conditioned
 from dubstream.export.networks.rewrite import Rewriter, constant
-from dubstream.export.networks.styled_blocks import StyleProducts, WholeStyledConv, doubled_conv
+from dubstream.export.networks.styled_blocks import WholeStyledConv, doubled_conv
 
 
 class DeployableGFPGAN(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dubstream.engines.errors import CheckpointError
 from dubstream.export.networks import enet
 from dubstream.export.networks.enet_deploy import FixedToPicture, Scaled
+from dubstream.export.networks.fixed_blocks import StyleProducts
 from dubstream.export.networks.gpen import (
     GAIN,
     GPEN,
@@ -33,7 +34,7 @@ from dubstream.export.networks.gpen import (
     blur_kernel,
 )
 from dubstream.export.networks.rewrite import constant, fixed_conv
-from dubstream.export.networks.styled_blocks import SpreadConv, StyleProducts, WholeStyledConv
+from dubstream.export.networks.styled_blocks import SpreadConv, WholeStyledConv
 
 
 class DeployableGPEN(nn.Module):

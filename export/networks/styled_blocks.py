@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,24 +28,6 @@ class WholeStyledConv(FixedStyledConv):
         self.double_first = layer.enlarge and conv is None
         padded = fixed_conv(layer.modulated_conv.weight[0], padding=1) if conv is None else conv
         self.add_module("conv", padded)  # in place of one that loses a pixel a side
-
-
-class StyleProducts(nn.Module):
-    """Vector (N, F) to the style of every modulated convolution: one matrix product.
-
-    Args:
-        weights, biases: one (C, F) and one (C,) for each style.
-    """
-
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.sizes = [len(bias) for bias in biases]
-        self.weight = constant(torch.cat(list(weights)))
-        self.bias = constant(torch.cat(list(biases)))
-
-    def forward(self, code: Tensor) -> list[Tensor]:
-        styles = torch.split(F.linear(code, self.weight, self.bias), self.sizes, dim=1)
-        return list(styles)
 
 
 class SpreadConv(nn.Module):
