@@ -3,8 +3,8 @@
 What differs from the original, in a dub as a whole:
 
 - dlib is no dependency: the source box comes from S3FD and FAN-4, or from `--source-box`.
-- In front of GFPGAN the original runs a RetinaFace from another file, facexlib's, of
-  the same layout; here it is the one that is distributed with GPEN, as everywhere else.
+- In front of GFPGAN the original runs a RetinaFace from another file, facexlib's, of the same layout; here it
+  is the one that is distributed with GPEN, as everywhere else.
 - The style layers' noise is zero; the original draws it anew for every call.
 - The picture is encoded once, and the sound ends with it; the original encodes twice, and its sound goes on
   for the 0.12 s that its windows are short.
@@ -12,6 +12,9 @@ What differs from the original, in a dub as a whole:
 - A frame without a face where the original stops with a Python error ends in an error that names it. Where
   its last detection finds no face, which also stops it, the frame shows the source.
 - Networks are called for one frame where the original takes 4 or 16: the last bits of their sums may differ.
+
+As in the original every face that is found in a picture is restored and parsed. Untrained detectors see
+dozens: with seeded weights a frame takes minutes, and nothing is learned from it.
 """
 
 from __future__ import annotations
