@@ -132,7 +132,10 @@ _ISLANDS: dict[str, tuple[Island, ...]] = {
     "fan4": (),
     "gfpgan": (_STYLE,),
     "gpen": (_STYLE, Island("UnitCode", "a sum of squares with an epsilon that float16 rounds to zero")),
-    "parsenet": (Island("Masks", "a softmax of logits whose differences decide what is a face"),),
+    "parsenet": (
+        Island("Body", "ten blocks in a row make half of the rounding, with a fifteenth of the work"),
+        Island("Masks", "a softmax of logits whose differences decide what is a face"),
+    ),
     "ganimation": (),
 }
 _MORE_ISLANDS = {

@@ -30,7 +30,7 @@ class DeployableParseNet(nn.Module):
         super().__init__()
         rewrite = Rewriter({ConvLayer: FixedConvLayer, ResidualBlock: _twin})
         self.encoder = rewrite(plain.encoder)
-        self.body = rewrite(plain.body)
+        self.body = Body(rewrite(plain.body))
         self.decoder = rewrite(plain.decoder)
         self.head = rewrite(plain.out_mask_conv)
         self.masks = Masks()
@@ -41,13 +41,28 @@ class DeployableParseNet(nn.Module):
 
     def logits(self, image: Tensor) -> Tensor:
         """Logits (N, 19, 512, 512) of the classes."""
-        x = self.encoder(image)
-        y: Tensor = self.head(self.decoder(x + self.body(x)))
+        y: Tensor = self.head(self.decoder(self.body(self.encoder(image))))
         return y
 
 
 def _twin(block: nn.Module, rewrite: Rewriter) -> nn.Module:
     return twin(block, {name: rewrite(child) for name, child in block.named_children()})
+
+
+class Body(nn.Module):
+    """The residual blocks between encoder and decoder, and what passes them by; in float32 in any case.
+
+    (N, 256, 32, 32) to the same, in the type of the input.
+    """
+
+    def __init__(self, blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        y: Tensor = wide + self.blocks(wide)
+        return y.to(x.dtype)
 
 
 class Masks(nn.Module):

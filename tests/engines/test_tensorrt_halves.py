@@ -54,7 +54,7 @@ ISLANDS = {
     "retinaface": r"core\.decode",
     "gfpgan": r"core\.decoder\.(first|convs\.\d+)\.modulation",
     "gpen": r"core\.generator\.(unit(\.unit)?|convs\.\d+\.convolved\.modulation)",
-    "parsenet": r"core\.masks(\.sums)?",
+    "parsenet": r"core\.body(\..*)?|core\.masks(\.sums)?",
 }
 """Modules that compute in float32, written down here a second time."""
 

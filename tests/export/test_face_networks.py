@@ -160,6 +160,15 @@ def test_masks_of_logits_that_would_overflow() -> None:
     equal(parsenet_deploy.Masks()(logits), masks)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_body_of_parsenet_computes_in_float32(dtype: torch.dtype) -> None:
+    blocks = filled(nn.Conv2d(3, 3, 1))
+    x = picture(2, 3, 4, 5).to(dtype)
+    made = parsenet_deploy.Body(blocks)(x)
+    assert made.dtype == dtype
+    assert torch.equal(made, (x.float() + blocks(x.float())).to(dtype))
+
+
 @pytest.mark.parametrize("forms", ["ganimation"], indirect=True)
 def test_the_features_before_the_heads(forms: Forms) -> None:
     with torch.inference_mode():
