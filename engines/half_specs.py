@@ -60,7 +60,7 @@ _FP16 = {
     "fan4": {"heatmaps": _fp16(0.01)},
     "gfpgan": {"restored": _fp16(12.0)},
     "gpen": {"restored": _fp16(12.0)},  # at most 2 measured, hardly more than bytes: GFPGAN comes to 8
-    # Levels, 14 measured, where inputs are black and white noise. Seeded logits reach 178 there, in which a
+    # Levels, 12 measured, where inputs are black and white noise. Seeded logits reach 178 there, in which a
     # thousandth is 0.18, and a pixel between two classes makes levels of its log-odds at 255 / 4 to one.
     "parsenet": {"masks": _fp16(16.0)},
     "ganimation": {"fused": _fp16(3.0)},

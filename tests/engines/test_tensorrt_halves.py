@@ -32,14 +32,14 @@ LAUNCHES = {  # (launches with a cast fused in, launches that only cast), counte
     ("fan4", "fp16"): (1, 0),
     ("gfpgan", "fp16"): (37, 0),
     ("gpen", "fp16"): (34, 0),
-    ("parsenet", "fp16"): (3, 0),
+    ("parsenet", "fp16"): (5, 0),
     ("ganimation", "fp16"): (3, 0),
     ("s3fd", "bf16"): (17, 5),
     ("retinaface", "bf16"): (4, 1),
     ("fan4", "bf16"): (36, 5),
     ("gfpgan", "bf16"): (65, 21),
     ("gpen", "bf16"): (34, 0),
-    ("parsenet", "bf16"): (3, 0),
+    ("parsenet", "bf16"): (5, 0),
     ("ganimation", "bf16"): (3, 0),
 }
 QUICK = (*((name, "fp16") for name in (*CORE, "s3fd", "ganimation")), ("enet", "bf16"), ("recon", "bf16"))
