@@ -66,9 +66,9 @@ class Backend:
     def batch(self) -> int:
         """Frames per network call unless told otherwise.
 
-        A processor gains nothing from more. Real networks on 9 frames, 1 against 4, two pairs on a loaded
-        machine: E-Net took 0.74 and 0.60 of the time, L-Net 0.71 and 0.69, D-Net 0.53 and 1.30; and a
-        full-quality dub took 5.0 GB of memory instead of 13.4.
+        A processor gains nothing from more. A frame of a batch of 4 took 0.95 of the time of one alone in
+        E-Net and L-Net (n = 3 and 9, two cores, quiet), and on the same cores under load 1.4 to 1.7 times
+        as long; a full-quality dub took 13.4 GB of memory with 4 and 5.0 with 1.
         """
         return _GPU_BATCH if self.on_gpu else _HOST_BATCH
 

@@ -148,12 +148,15 @@ def test_ratios_compare_like_with_like() -> None:
         assert ratios(find(rows).all(NetworkPoint)) == []
 
 
-def test_a_paired_ratio_is_taken_from_the_row() -> None:
+@pytest.mark.parametrize(("rounds", "interval"), [(5, (2.4, 2.6)), (4, None)])
+def test_a_paired_ratio_is_taken_from_the_row_its_interval_where_rounds_suffice(
+    rounds: int, interval: tuple[float, float] | None
+) -> None:
     over = {"eager": {"estimate": 2.5, "low": 2.4, "high": 2.6}}
     stage = "enet/engine/onnxruntime/fp32"
-    rows = [network("enet/eager", 3000.0), network(stage, 1500.0, precision="fp32", over=over)]
+    rows = [network("enet/eager", 3000.0), network(stage, 1500.0, precision="fp32", over=over, n=rounds)]
     (ratio,) = ratios(find(rows).all(NetworkPoint))
-    assert (ratio.value, ratio.interval) == (2.5, (2.4, 2.6))
+    assert (ratio.value, ratio.interval) == (2.5, interval)
     assert ratio.ours.label == "engine/onnxruntime fp32"
 
 

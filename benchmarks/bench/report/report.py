@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dubstream.benchmarks.bench.method.base import KEPT, SLOWER
+from dubstream.benchmarks.bench.method.statistics import MIN_SAMPLES
 from dubstream.benchmarks.bench.report.plots import (
     BASELINES,
     is_ours,
@@ -58,9 +59,10 @@ class Ratio:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """What the value is between, by bootstrap; None where the row does not say."""
+        """What the value is between, by bootstrap; None where the row does not say, or of too few rounds."""
         paired = self._paired
-        return None if paired is None else (float(paired["low"]), float(paired["high"]))
+        few = self.ours.row["n"] < MIN_SAMPLES
+        return None if paired is None or few else (float(paired["low"]), float(paired["high"]))
 
     @property
     def _paired(self) -> Mapping[str, float] | None:
