@@ -40,6 +40,7 @@ from dubstream.runtime.preparation.face_finder import Finder, open_finder
 from dubstream.runtime.preparation.regress import CoefficientTable, Frames, Picture, Regressor
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.timing import Timing
+from dubstream.runtime.units.arrays import load_arrays, save_arrays
 from dubstream.runtime.units.kept_facts import (
     differences,
     keep_facts,
@@ -207,13 +208,11 @@ class ClipFaces:
             with timing.measure("track", stop - start), self._observations.making(name, {}) as path:
                 frames = _counted(clip.frames(start, stop), "track", clip.count, progress)
                 found = observe(frames, finder.detector, finder.landmarks, every=self._face.detect_every)
-                with path.open("wb") as file:
-                    np.savez(file, allow_pickle=False, **found.arrays())
+                save_arrays(path, found.arrays())
             for network, spent in finder.spent().items():
                 timing.split("track", f"track/{network}", *spent)
         progress("track", stop, clip.count)
-        with np.load(self._observations.path(name), allow_pickle=False) as arrays:
-            return Observations.from_arrays(arrays)
+        return Observations.from_arrays(load_arrays(self._observations, name))
 
     def _person_like(self, portrait: Portrait, seen: Observations) -> FaceSelector:
         found = people(seen)
@@ -251,12 +250,10 @@ class ClipFaces:
         """Coefficients of a chunk, and the pictures they came from where they were measured just now."""
         name = _table_name(chunk)
         if regressor is None or not self.missing(self._coefficients, name):
-            with np.load(self._coefficients.path(name), allow_pickle=False) as arrays:
-                return CoefficientTable.from_arrays(arrays), {}
+            return CoefficientTable.from_arrays(load_arrays(self._coefficients, name)), {}
         with self._coefficients.making(name, {}) as path:
             found = regressor.run(self._clip.frames, *self.span(chunk), trace=timing.trace)
-            with path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **found.table.arrays())
+            save_arrays(path, found.table.arrays())
         timing.add("prepare", found.report)
         return found.table, found.crops
 

@@ -42,11 +42,11 @@ from dubstream.runtime.preparation.upstream_units import (
     Work,
     at_frame,
     chunks_of,
-    loaded,
     table_name,
 )
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.timing import Timing
+from dubstream.runtime.units.arrays import load_arrays
 from dubstream.runtime.units.kept_facts import keep_facts
 from dubstream.runtime.units.unit_folder import UnitFolder
 from dubstream.runtime.upstream.boxes import face_boxes, no_face
@@ -164,7 +164,9 @@ class UpstreamPreparation:
                     start, stop = work.span(chunk)
                     with work.making(self._faces, _faces_name(chunk), _TRACK, stop - start, calls) as save:
                         save(boxes=_boxes_of(chunk, find, work))
-        rows = np.concatenate([loaded(self._faces, _faces_name(chunk))["boxes"] for chunk in work.chunks])
+        rows = np.concatenate(
+            [load_arrays(self._faces, _faces_name(chunk))["boxes"] for chunk in work.chunks]
+        )
         return [None if np.isnan(row).any() else row for row in rows[: work.used]]
 
     def _source_box(self, work: Work) -> Box:
@@ -179,7 +181,7 @@ class UpstreamPreparation:
                 landmarks = FaceLandmarks(BestFace(calls[names[0]]), calls[names[1]])
                 frames = self._reader.frames(0, searched(self._info.frame_count))
                 save(box=np.array(found_source_box(frames, landmarks)))
-        return Box(*loaded(self._measured, _BOX)["box"].tolist())
+        return Box(*load_arrays(self._measured, _BOX)["box"].tolist())
 
     def _measure(self, box: Box, work: Work) -> None:
         """Landmarks and coefficients of all frames that driving windows see."""
@@ -192,7 +194,9 @@ class UpstreamPreparation:
             boxes, fan, recon = (calls[name] for name in names)
             landmarks, coefficients = FaceLandmarks(BestFace(boxes), fan), Coefficients(recon)
             for chunk in missing:
-                earlier = loaded(self._measured, table_name(chunk - 1))["landmarks"][-1] if chunk else None
+                earlier = (
+                    load_arrays(self._measured, table_name(chunk - 1))["landmarks"][-1] if chunk else None
+                )
                 start, stop = work.span(chunk)
                 with work.making(self._measured, table_name(chunk), _MEASURE, stop - start, calls) as save:
                     save(**_table_of(chunk, box, earlier, landmarks, coefficients, work))

@@ -17,7 +17,8 @@ from dubstream.runtime.faces.geometry import Box, quad
 from dubstream.runtime.options.upstream import SizedDetectors
 from dubstream.runtime.platforms.calls import Calls, account_calls
 from dubstream.runtime.preparation.references import ReferenceWriter, chunk_name
-from dubstream.runtime.preparation.upstream_units import Work, at_frame, chunks_of, loaded, table_name
+from dubstream.runtime.preparation.upstream_units import Work, at_frame, chunks_of, table_name
+from dubstream.runtime.units.arrays import load_arrays
 from dubstream.runtime.units.unit_folder import UnitFolder
 from dubstream.runtime.upstream.frame import ReferenceNetworks, enhanced_reference
 from dubstream.runtime.upstream.landmarks import (
@@ -100,7 +101,7 @@ class UpstreamReferences:
     def _driving(self, work: Work) -> F32:
         """Rows of all driving windows, float32 (n, 73)."""
         chunks = chunks_of(work.driving)
-        tables = [loaded(self._measured, table_name(chunk))["coefficients"] for chunk in chunks]
+        tables = [load_arrays(self._measured, table_name(chunk))["coefficients"] for chunk in chunks]
         return driving_rows(np.concatenate(tables), self._expression)
 
     def _anchor(self, work: Work) -> U8 | None:

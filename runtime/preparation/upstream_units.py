@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from dubstream.engines.artifact import Artifact
@@ -20,6 +19,7 @@ from dubstream.runtime.platforms.calls import Calls, account_calls, opened_calls
 from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.progress import Progress
 from dubstream.runtime.timing import Timing
+from dubstream.runtime.units.arrays import save_arrays
 from dubstream.runtime.units.unit_folder import UnitFolder
 
 CHUNK_FRAMES = 24
@@ -36,12 +36,6 @@ def chunks_of(frames: int) -> range:
 def table_name(chunk: int) -> str:
     """File name of landmarks and coefficients of a chunk."""
     return f"measured-{chunk:05d}.npz"
-
-
-def loaded(units: UnitFolder, name: str) -> dict[str, Any]:
-    """The arrays of a finished unit."""
-    with np.load(units.path(name), allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 @contextmanager
@@ -110,8 +104,7 @@ class Work:
         with self.timing.measure(stage, frames), units.making(name, {}) as path:
 
             def save(**arrays: npt.NDArray[Any]) -> None:
-                with path.open("wb") as file:
-                    np.savez(file, allow_pickle=False, **arrays)
+                save_arrays(path, arrays)
 
             yield save
         account_calls(self.timing, stage, calls)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from dubstream.engines.errors import DubError, InternalError, UsageError
 from dubstream.runtime.faces.detector import CascadeDetector, CascadeLandmarks
 from dubstream.runtime.faces.identities import people
@@ -23,6 +21,7 @@ from dubstream.runtime.media.reader import VideoReader
 from dubstream.runtime.options.dub import FaceOptions
 from dubstream.runtime.preparation.clip_faces import CHUNK_FRAMES
 from dubstream.runtime.progress import Progress
+from dubstream.runtime.units.arrays import load_arrays
 from dubstream.runtime.units.unit_folder import UnitFolder
 
 _UNIT = "observations-{:05d}.npz"
@@ -70,8 +69,7 @@ def prepared(folder: Path, info: VideoInfo, reader: VideoReader, options: FaceOp
         if units.finished(name) is None:
             raise _not_a_preparation(folder, f"{name} is missing, damaged or of another preparation")
         try:
-            with np.load(units.path(name), allow_pickle=False) as arrays:
-                chunks.append(Observations.from_arrays(arrays))
+            chunks.append(Observations.from_arrays(load_arrays(units, name)))
         except (OSError, ValueError, DubError) as error:
             raise _not_a_preparation(folder, f"{name}: {error}") from error
     frames = sum(len(chunk.frames) for chunk in chunks)
