@@ -24,7 +24,7 @@ from dubstream.runtime.platforms.emotion_stages import emotion_buffers as pixel_
 from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.cuda_graph import graphed
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
-from dubstream.runtime.streaming.stages import Stage
+from dubstream.runtime.streaming.stages import Stage, unread_outputs
 
 _ITEMS = BufferSpec("emotion_items", (5,), "int32", "input")  # frame, face box
 _FINITE = BufferSpec(EMOTION_FINITE, (1,), "uint8", "output")
@@ -34,7 +34,7 @@ _NAMES = {"image": "upper_face", "aus": "aus", "fused": "emotional"}
 def emotion_buffers(emotion: Emotion) -> list[BufferSpec]:
     """The slot buffers on the host, the kernels' table, and what else the network gives or may give."""
     buffers = [*pixel_buffers(emotion), _ITEMS]
-    buffers += [BufferSpec.of(tensor, "scratch") for tensor in _other_outputs(emotion.network)]
+    buffers += [BufferSpec.of(tensor, "scratch") for tensor in unread_outputs(emotion.network, _NAMES)]
     return [*buffers, _FINITE] if _takes_planes(emotion.network) else buffers
 
 
@@ -67,7 +67,7 @@ def emotion_stages(
         DeviceError: a kernel cannot be compiled for the device or loaded.
     """
     launchers = Launchers(modules or load_kernels(device))
-    others = {tensor.name: tensor.name for tensor in _other_outputs(emotion.network)}
+    others = {tensor.name: tensor.name for tensor in unread_outputs(emotion.network, _NAMES)}
     return graphed(
         [
             LookStage(device, launchers, emotion),
@@ -145,10 +145,3 @@ class EmotionStage:
 
 def _takes_planes(network: Engine) -> bool:
     return network.spec.input("image").dtype != "uint8"
-
-
-def _other_outputs(network: Engine) -> list[Any]:
-    """Outputs that nobody reads, of a backend that cannot leave them out."""
-    if network.outputs_optional:
-        return []
-    return [tensor for tensor in network.spec.outputs if tensor.name not in _NAMES]

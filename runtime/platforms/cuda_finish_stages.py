@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from dubstream.engines.contract import TensorSpec
-from dubstream.engines.engine import Engine
 from dubstream.kernels.blend_table import BlendTable
 from dubstream.kernels.face_inputs import FACE
 from dubstream.kernels.finish import FinishSettings
@@ -26,14 +24,14 @@ from dubstream.runtime.streaming.cuda import CudaDevice
 from dubstream.runtime.streaming.cuda_array import CudaArray
 from dubstream.runtime.streaming.cuda_graph import graphed
 from dubstream.runtime.streaming.slots import BufferSpec, Slot
-from dubstream.runtime.streaming.stages import Stage
+from dubstream.runtime.streaming.stages import Stage, unread_outputs
 
 
 def finish_buffers(finish: Finish) -> list[BufferSpec]:
     """The slot buffers of a finish on the host, and those of outputs that a backend cannot leave out."""
     return [
         *pixel_buffers(finish),
-        *(BufferSpec.of(tensor, "scratch") for tensor in _other_outputs(finish.parser)),
+        *(BufferSpec.of(tensor, "scratch") for tensor in unread_outputs(finish.parser, {"masks"})),
     ]
 
 
@@ -52,7 +50,7 @@ def finish_stages(device: CudaDevice, finish: Finish, *, modules: KernelModules 
         DeviceError: a kernel cannot be compiled for the device or loaded.
     """
     work = FinishWork(device, modules or load_kernels(device), finish.settings)
-    others = {tensor.name: tensor.name for tensor in _other_outputs(finish.parser)}
+    others = {tensor.name: tensor.name for tensor in unread_outputs(finish.parser, {"masks"})}
     stages: list[Stage] = [
         AlignStage(work),
         NetworkStage(finish.parser, {"image": "aligned", "masks": "masks"} | others),
@@ -190,10 +188,3 @@ class FinishStage:
 def _pictures(array: CudaArray, first: int = 0) -> Pictures:
     """A network's pictures from item `first` on."""
     return Pictures(array[first:].ptr, array.dtype != np.uint8)
-
-
-def _other_outputs(parser: Engine) -> list[TensorSpec]:
-    """Outputs that nobody reads, of a backend that cannot leave them out."""
-    if parser.outputs_optional:
-        return []
-    return [tensor for tensor in parser.spec.outputs if tensor.name != "masks"]

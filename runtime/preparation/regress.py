@@ -25,7 +25,8 @@ from dubstream.runtime.faces.geometry import CANONICAL, Box, points_in_crop
 from dubstream.runtime.faces.track import Track
 from dubstream.runtime.platforms.platform import Platform
 from dubstream.runtime.streaming.report import StreamReport
-from dubstream.runtime.streaming.slots import BufferSpec, Role, Slot
+from dubstream.runtime.streaming.slots import BufferSpec, Slot
+from dubstream.runtime.streaming.stages import unread_outputs
 from dubstream.runtime.streaming.streamer import Streamer
 
 BEFORE = DRIVING_WINDOW // 2
@@ -159,12 +160,12 @@ def cropped(frame: Picture, box: Box) -> Picture:
     return crop_resize(frame, box, np.empty((CANONICAL, CANONICAL, 3), np.uint8))
 
 
-def wanted_outputs(engine: Engine, wanted: str, role: Role = "output") -> list[BufferSpec]:
+def wanted_outputs(engine: Engine, wanted: str) -> list[BufferSpec]:
     """The buffer of the wanted output, and of the others where the backend cannot leave them out."""
+    others = unread_outputs(engine, {wanted})
     return [
-        BufferSpec.of(tensor, role if tensor.name == wanted else "scratch")
-        for tensor in engine.spec.outputs
-        if tensor.name == wanted or not engine.outputs_optional
+        BufferSpec.of(engine.spec.output(wanted), "output"),
+        *(BufferSpec.of(tensor, "scratch") for tensor in others),
     ]
 
 

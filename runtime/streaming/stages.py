@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol, runtime_checkable
 
+from dubstream.engines.contract import TensorSpec
 from dubstream.engines.engine import Binding, Engine
 from dubstream.engines.errors import UsageError
 from dubstream.runtime.streaming.device import Stream
@@ -31,6 +32,13 @@ class Interruptible(Protocol):
 
     def interrupt(self) -> None:
         """Make work that has begun fail soon; work of later runs is not affected."""
+
+
+def unread_outputs(engine: Engine, read: Collection[str]) -> list[TensorSpec]:
+    """Outputs beside those that are read which need a buffer: their backend cannot leave them out."""
+    if engine.outputs_optional:
+        return []
+    return [tensor for tensor in engine.spec.outputs if tensor.name not in read]
 
 
 class EngineStage:
